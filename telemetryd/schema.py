@@ -1,0 +1,242 @@
+"""THE column table: every column that crosses a module boundary is declared here, once.
+
+A batch is a struct of numpy arrays, allocated once with a fixed capacity and reused; ``n`` rows of
+it are valid. Compiled stages check the dtypes by their memoryview types; a test walks this table
+against them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its name, numpy dtype, unit, IPFIX information element and sFlow source.
+
+    ``ie`` is the element number of RFC 7012's registry, 0 where none has this meaning.
+    """
+
+    name: str
+    dtype: str
+    unit: str
+    ie: int
+    source: str
+
+
+class Batch:
+    """Columns of one capacity, allocated once and reused by one owner at a time.
+
+    Attributes
+    ----------
+    capacity:
+        Number of rows allocated.
+    n:
+        Number of valid rows, ``0 <= n <= capacity``.
+    columns:
+        Name -> array of shape (capacity,). Every column is also an attribute-like item: ``batch["octets"]``.
+    """
+
+    __slots__ = ("capacity", "columns", "n")
+
+    def __init__(self, table: tuple[Column, ...], capacity: int) -> None:
+        self.capacity = capacity
+        self.n = 0
+        self.columns: dict[str, NDArray[Any]] = {c.name: np.zeros(capacity, dtype=c.dtype) for c in table}
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self.columns[name]
+
+    def rows(self) -> dict[str, NDArray[Any]]:
+        """Return views of the valid rows, name -> array of shape (n,)."""
+        return {name: array[: self.n] for name, array in self.columns.items()}
+
+
+# --- what the sFlow decoder writes -------------------------------------------------------------------
+
+DATAGRAM_COLUMNS: Final = (
+    Column("ts_ns", "int64", "ns since the epoch", 323, "capture time stamp, or receive time when live"),
+    Column("agent_hi", "uint64", "address", 0, "datagram.agent_address, first 8 octets (0 for IPv4)"),
+    Column("agent_lo", "uint64", "address", 0, "datagram.agent_address, last 8 octets (IPv4: low 32 bits)"),
+    Column("agent_version", "uint8", "4, 6 or 0 = unknown", 0, "datagram.agent_address type"),
+    Column("sub_agent_id", "uint32", "id", 0, "datagram.sub_agent_id"),
+    Column("sequence_number", "uint32", "count", 0, "datagram.sequence_number"),
+    Column("uptime", "uint32", "ms", 0, "datagram.uptime"),
+)
+
+SAMPLE_COLUMNS: Final = (
+    Column("datagram", "uint32", "row of the datagram batch", 0, "-"),
+    Column("sequence_number", "uint32", "count", 0, "flow_sample.sequence_number"),
+    Column("source_class", "uint32", "class", 0, "flow_sample.source_id class"),
+    Column("source_index", "uint32", "index", 0, "flow_sample.source_id index"),
+    Column("sampling_rate", "uint32", "1 in N", 34, "flow_sample.sampling_rate"),
+    Column("sample_pool", "uint32", "packets", 0, "flow_sample.sample_pool"),
+    Column("drops", "uint32", "samples", 0, "flow_sample.drops"),
+    Column("input_format", "uint8", "0 ifIndex 1 discarded 2 multiple 3+ other", 0, "flow_sample.input"),
+    Column("input", "uint32", "ifIndex", 10, "flow_sample.input value"),
+    Column("output_format", "uint8", "0 ifIndex 1 discarded 2 multiple 3+ other", 0, "flow_sample.output"),
+    Column("output", "uint32", "ifIndex", 14, "flow_sample.output value"),
+    Column("frame_length", "uint32", "octets, layer 2 with FCS", 312, "sampled_header.frame_length"),
+    Column("flags", "uint8", "SampleFlag bits", 0, "what the dissection found"),
+    Column("vlan_id", "uint16", "outer VLAN, 0 none", 58, "802.1Q tag, else extended_switch.src_vlan"),
+    Column("ether_type", "uint16", "EtherType after the VLAN tags", 256, "sampled_header"),
+    Column("source_hi", "uint64", "address", 27, "IPv6 source, first 8 octets; 0 for IPv4"),
+    Column("source_lo", "uint64", "address", 27, "IPv6 source, last 8 octets; IPv4 in the low 32 bits"),
+    Column("destination_hi", "uint64", "address", 28, "as source_hi"),
+    Column("destination_lo", "uint64", "address", 28, "as source_lo"),
+    Column("ip_version", "uint8", "4, 6 or 0 = not IP", 60, "sampled_header"),
+    Column("protocol", "uint8", "IP protocol of the transport header", 4, "sampled_header"),
+    Column("dscp", "uint8", "0..63", 195, "sampled_header"),
+    Column("tcp_flags", "uint8", "bits", 6, "sampled_header"),
+    Column("source_port", "uint16", "port, 0 unknown", 7, "TCP, UDP, SCTP, DCCP, UDP-Lite"),
+    Column("destination_port", "uint16", "port, 0 unknown", 11, "as source_port"),
+)
+
+
+class SampleFlag(IntEnum):
+    """Bits of the ``flags`` column."""
+
+    NO_PACKET = 1  # the sample carries no packet record: frame_length is 0
+    TRUNCATED = 2  # the header ends inside a layer: what follows is unknown
+    FRAGMENT = 4  # not the first fragment: no ports
+    LABELLED = 8  # an MPLS label stack stood before the IP header
+    DECAPSULATED = 16  # addresses and ports are those of the inner packet
+    L3_LENGTH = 32  # frame_length was derived from a layer-3 length (sampled_ipv4/6 without a header)
+    EXPANDED = 64  # flow_sample_expanded
+
+
+COUNTER_COLUMNS: Final = (
+    Column("datagram", "uint32", "row of the datagram batch", 0, "-"),
+    Column("sequence_number", "uint32", "count", 0, "counters_sample.sequence_number"),
+    Column("source_class", "uint32", "class", 0, "counters_sample.source_id class"),
+    Column("source_index", "uint32", "index", 0, "counters_sample.source_id index"),
+    Column("if_index", "uint32", "ifIndex", 0, "if_counters.ifIndex"),
+    Column("if_type", "uint32", "IANA ifType", 0, "if_counters.ifType"),
+    Column("if_speed_bps", "uint64", "bit/s", 0, "if_counters.ifSpeed"),
+    Column("if_direction", "uint32", "0 unknown 1 full 2 half 3 in 4 out", 0, "if_counters.ifDirection"),
+    Column("if_status", "uint32", "bit 0 admin up, bit 1 oper up", 0, "if_counters.ifStatus"),
+    Column("in_octets", "uint64", "octets", 0, "if_counters.ifInOctets"),
+    Column("in_ucast_packets", "uint32", "packets", 0, "if_counters.ifInUcastPkts"),
+    Column("in_multicast_packets", "uint32", "packets", 0, "if_counters.ifInMulticastPkts"),
+    Column("in_broadcast_packets", "uint32", "packets", 0, "if_counters.ifInBroadcastPkts"),
+    Column("in_discards", "uint32", "packets", 0, "if_counters.ifInDiscards"),
+    Column("in_errors", "uint32", "packets", 0, "if_counters.ifInErrors"),
+    Column("in_unknown_protos", "uint32", "packets", 0, "if_counters.ifInUnknownProtos"),
+    Column("out_octets", "uint64", "octets", 0, "if_counters.ifOutOctets"),
+    Column("out_ucast_packets", "uint32", "packets", 0, "if_counters.ifOutUcastPkts"),
+    Column("out_multicast_packets", "uint32", "packets", 0, "if_counters.ifOutMulticastPkts"),
+    Column("out_broadcast_packets", "uint32", "packets", 0, "if_counters.ifOutBroadcastPkts"),
+    Column("out_discards", "uint32", "packets", 0, "if_counters.ifOutDiscards"),
+    Column("out_errors", "uint32", "packets", 0, "if_counters.ifOutErrors"),
+)
+
+# --- what tracking and classification add to the same rows ---------------------------------------------
+
+TRACK_COLUMNS: Final = (
+    Column("source", "uint32", "slot of (agent, sub-agent, source id)", 0, "tracking"),
+    Column("pool_growth", "uint32", "packets since the source's previous sample", 0, "sample_pool"),
+    Column("pool_valid", "uint8", "1 where pool_growth is known", 0, "sample_pool"),
+)
+
+CLASS_COLUMNS: Final = (
+    Column("link_in", "uint32", "link code, 0 none", 0, "input, or the registry's source map"),
+    Column("link_out", "uint32", "link code, 0 none", 0, "output, or the registry's source map"),
+    Column("metering_point", "uint32", "metering point code, 0 none", 0, "registry"),
+    Column("direction", "uint8", "Direction", 61, "ends of the packet"),
+    Column("department", "uint32", "department code", 0, "registry"),
+    Column("peer_department", "uint32", "department code", 0, "registry"),
+    Column("application", "uint32", "application code, 0 unclassified", 95, "registry"),
+    Column("source_zone", "uint32", "zone code, 0 unknown", 0, "registry"),
+    Column("destination_zone", "uint32", "zone code, 0 unknown", 0, "registry"),
+    Column("service_class", "uint8", "service class code, 0 unknown", 0, "dscp"),
+)
+
+
+class Direction(IntEnum):
+    """Direction of a packet relative to the city's own network (at a metering point)."""
+
+    UNKNOWN = 0
+    INBOUND = 1
+    OUTBOUND = 2
+    INTERNAL = 3
+    TRANSIT = 4
+
+
+class Table(IntEnum):
+    """The two result tables."""
+
+    LINK_USAGE = 0
+    TOTALS = 1
+
+
+class LinkDirection(IntEnum):
+    """Direction of a row of ``link_usage``, seen from the interface (RFC 2863)."""
+
+    IN = 1
+    OUT = 2
+
+
+# --- what a closed window holds -------------------------------------------------------------------------
+
+KEY_COLUMNS: Final = (
+    Column("table", "uint8", "Table", 0, "-"),
+    Column("link", "uint32", "link code; in totals the metering point code", 0, "-"),
+    Column("direction", "uint8", "LinkDirection in link_usage, Direction in totals", 61, "-"),
+    Column("department", "uint32", "department code", 0, "-"),
+    Column("peer_department", "uint32", "department code", 0, "-"),
+    Column("application", "uint32", "application code", 95, "-"),
+    Column("source_zone", "uint32", "zone code", 0, "-"),
+    Column("destination_zone", "uint32", "zone code", 0, "-"),
+    Column("service_class", "uint8", "service class code", 0, "-"),
+)
+
+SUM_COLUMNS: Final = (
+    Column("samples", "uint64", "samples", 0, "count"),
+    Column("octets", "float64", "octets, estimated: sum of N b", 1, "sum"),
+    Column("packets", "float64", "packets, estimated: sum of N", 2, "sum"),
+    Column("octets_variance", "float64", "octets^2: sum of N (N-1) b^2", 0, "sum of squares"),
+    Column("packets_variance", "float64", "packets^2: sum of N (N-1)", 0, "sum of squares"),
+    Column("octets_largest", "float64", "octets: largest sqrt(N (N-1)) b", 0, "largest sample"),
+    Column("packets_largest", "float64", "packets: largest sqrt(N (N-1))", 0, "largest sample"),
+    Column("stated_rate_samples", "uint64", "samples scaled by the stated rate", 0, "pool unusable"),
+)
+
+USAGE_COLUMNS: Final = KEY_COLUMNS + SUM_COLUMNS
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The dictionary of a window: code -> name, one tuple per kind of code.
+
+    Old windows keep the dictionary of their day. Code 0 is always the "not known" entry of its kind
+    (``"-"`` for links, metering points, zones and service classes; ``"unknown"`` for departments;
+    ``"unclassified"`` for applications).
+    """
+
+    links: tuple[str, ...]
+    metering_points: tuple[str, ...]
+    departments: tuple[str, ...]
+    applications: tuple[str, ...]
+    zones: tuple[str, ...]
+    service_classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UsageWindow:
+    """A closed span of event time [start_ns, start_ns + span_ns), self-contained and mergeable.
+
+    Attributes
+    ----------
+    columns:
+        Every column of :data:`USAGE_COLUMNS`, each of shape (k,): one row a key, keys unique.
+    """
+
+    start_ns: int
+    span_ns: int
+    columns: dict[str, NDArray[Any]]
+    names: Names
