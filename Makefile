@@ -1,0 +1,51 @@
+# Two commands set everything up: `make demo` and `make test`. Both create and reuse .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EXT_SOURCES := $(wildcard ext/*.pyx ext/*.pxd)
+BUILT := $(VENV)/.built
+TESTS ?= tests
+
+.PHONY: demo test build lint unit bench fuzz long clean check-tools figures
+
+demo: build
+	$(BIN)/telemetryd demo
+
+test: build lint
+	$(BIN)/pytest $(TESTS) -m "not long"
+	TELEMETRYD_NO_EXT=1 $(BIN)/pytest tests/unit tests/contract -m "not long"
+
+build: $(BUILT)
+
+lint: build
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/cython-lint ext
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+bench: build
+	$(BIN)/python -m benchmarks.run --write
+
+fuzz: build
+	$(BIN)/python tests/fuzz/run.py --seconds $(or $(SECONDS_EACH),60)
+
+long: build
+	$(BIN)/pytest tests -m long -p no:randomly --timeout=7200
+
+clean:
+	rm -rf build dist *.egg-info telemetryd/_ext/*.so
+
+# What is missing is named with the command that installs it, before anything else fails obscurely.
+check-tools:
+	@command -v $(PYTHON) >/dev/null || { echo "python3 (3.11 or newer) is missing: apt-get install python3 python3-venv python3-dev" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V): set PYTHON=..." >&2; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv module is missing: apt-get install python3-venv" >&2; exit 2; }
+	@$(PYTHON) -c 'import os, sysconfig, sys; sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")))' || { echo "Python's headers are missing: apt-get install python3-dev" >&2; exit 2; }
+	@command -v $${CC:-cc} >/dev/null || { echo "a C compiler is missing: apt-get install gcc libc6-dev" >&2; exit 2; }
+
+$(BUILT): pyproject.toml setup.py $(EXT_SOURCES) | check-tools
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "setuptools>=77" "Cython>=3.1,<4"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[test]"
+	touch $@
