@@ -1,0 +1,162 @@
+"""The columns on disk, derived from telemetryd.schema: names instead of codes, and the sums as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from telemetryd.errors import StoreError
+from telemetryd.schema import KEY_COLUMNS, SUM_COLUMNS, Direction, LinkDirection, Names, Table, UsageWindow
+
+NAME: Final = pa.dictionary(pa.int32(), pa.string())
+
+USAGE_SCHEMA: Final = pa.schema(
+    [("time", pa.int64()), ("span_ns", pa.int64()), ("origin", NAME)]
+    + [(column.name, NAME) for column in KEY_COLUMNS]
+    + [(column.name, pa.from_numpy_dtype(np.dtype(column.dtype))) for column in SUM_COLUMNS]
+)
+"""One row a key of a window: its start and span in ns, where it came from, names, sums."""
+
+QUALITY_SCHEMA: Final = pa.schema(
+    [
+        ("time", pa.int64()),
+        ("span_ns", pa.int64()),
+        ("origin", NAME),
+        ("metric", NAME),
+        ("source", NAME),
+        ("value", pa.float64()),
+    ]
+)
+
+KEYS: Final = tuple(column.name for column in KEY_COLUMNS)
+SUMS: Final = tuple(column.name for column in SUM_COLUMNS)
+
+TABLE_NAMES: Final = tuple(table.name.lower() for table in Table)
+DIRECTION_NAMES: Final = tuple(direction.name.lower() for direction in Direction)
+LINK_DIRECTION_NAMES: Final = (DIRECTION_NAMES[0], *(direction.name.lower() for direction in LinkDirection))
+
+# The kinds of names that a key column of codes refers to.
+_KINDS: Final = {
+    "department": "departments",
+    "peer_department": "departments",
+    "application": "applications",
+    "source_zone": "zones",
+    "destination_zone": "zones",
+    "service_class": "service_classes",
+}
+
+
+class QualityRow(NamedTuple):
+    """One figure about how good a window is: loss by cause, the effective rate of a source, ...
+
+    It belongs to the window [time_ns, time_ns + span_ns) and is appended together with it.
+    """
+
+    time_ns: int
+    span_ns: int
+    metric: str
+    source: str
+    value: float
+
+
+def usage_table(windows: Sequence[UsageWindow], origin: str) -> pa.Table:
+    """Make one Arrow table of windows of one span, in the order of :data:`USAGE_SCHEMA`.
+
+    Rows come sorted by time and then by key, which makes the files smaller.
+
+    Raises
+    ------
+    StoreError
+        If a window lacks a column or has a code without a name.
+    """
+    groups: dict[int, list[UsageWindow]] = {}
+    for window in sorted(windows, key=lambda window: window.start_ns):
+        groups.setdefault(id(window.names), []).append(window)
+    tables = [_same_names(group, origin) for group in groups.values()]
+    if len(tables) == 1:
+        return tables[0]
+    return pa.concat_tables(tables).unify_dictionaries()
+
+
+def quality_table(rows: Iterable[QualityRow], origin: str) -> pa.Table:
+    """Make the Arrow table of quality rows of one span."""
+    ordered = sorted(rows)
+    count = len(ordered)
+    times, spans, metrics, sources, values = zip(*ordered, strict=True) if ordered else ((),) * 5
+    return pa.table(
+        [
+            pa.array(times, pa.int64()),
+            pa.array(spans, pa.int64()),
+            _constant(origin, count),
+            pa.array(metrics, pa.string()).dictionary_encode(),
+            pa.array(sources, pa.string()).dictionary_encode(),
+            pa.array(values, pa.float64()),
+        ],
+        schema=QUALITY_SCHEMA,
+    )
+
+
+def _same_names(windows: list[UsageWindow], origin: str) -> pa.Table:
+    names = windows[0].names
+    try:
+        counts = [len(window.columns["samples"]) for window in windows]
+        columns = {name: np.concatenate([window.columns[name] for window in windows]) for name in KEYS + SUMS}
+    except KeyError as error:
+        raise StoreError(f"a window lacks the column {error}") from error
+    total = sum(counts)
+    times = np.repeat(np.array([window.start_ns for window in windows], dtype=np.int64), counts)
+    order = np.lexsort((*(columns[name] for name in reversed(KEYS)), times))
+    columns = {name: array[order] for name, array in columns.items()}
+    arrays = [
+        pa.array(times[order]),
+        pa.array(np.full(total, windows[0].span_ns, dtype=np.int64)),
+        _constant(origin, total),
+        *_key_arrays(columns, names),
+        *(pa.array(columns[column.name].astype(column.dtype, copy=False)) for column in SUM_COLUMNS),
+    ]
+    return pa.table(arrays, schema=USAGE_SCHEMA)
+
+
+def _key_arrays(columns: dict[str, NDArray[Any]], names: Names) -> list[pa.DictionaryArray]:
+    is_link = columns["table"] == Table.LINK_USAGE
+    found = {
+        "table": (columns["table"].astype(np.int64), TABLE_NAMES),
+        "link": _either(is_link, columns["link"], names.links, names.metering_points),
+        "direction": _either(is_link, columns["direction"], LINK_DIRECTION_NAMES, DIRECTION_NAMES),
+    }
+    for key, kind in _KINDS.items():
+        found[key] = (columns[key].astype(np.int64), getattr(names, kind))
+    return [_encode(key, *found[key]) for key in KEYS]
+
+
+def _either(
+    is_link: NDArray[np.bool_], codes: NDArray[Any], link: tuple[str, ...], total: tuple[str, ...]
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Put the names of both tables behind each other and shift the codes of ``totals`` accordingly."""
+    wide = codes.astype(np.int64)
+    shifted = np.where(is_link, wide, wide + len(link))
+    # A code of link_usage past its own names would land in the other table's.
+    shifted[is_link & (wide >= len(link))] = len(link) + len(total)
+    return shifted, link + total
+
+
+def _encode(key: str, codes: NDArray[np.int64], names: tuple[str, ...]) -> pa.DictionaryArray:
+    """Encode codes by the names that occur, each name once in the dictionary."""
+    if codes.size and int(codes.max()) >= len(names):
+        raise StoreError(f"a window has a {key} code without a name; {len(names)} names are known")
+    used = np.flatnonzero(np.bincount(codes, minlength=len(names)))
+    places: dict[str, int] = {}
+    lookup = np.zeros(len(names), dtype=np.int32)
+    for code in used.tolist():
+        lookup[code] = places.setdefault(names[code], len(places))
+    return pa.DictionaryArray.from_arrays(pa.array(lookup[codes]), pa.array(list(places), pa.string()))
+
+
+def _constant(name: str, count: int) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(
+        pa.array(np.zeros(count, dtype=np.int32)), pa.array([name], pa.string())
+    )

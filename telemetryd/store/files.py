@@ -1,0 +1,96 @@
+"""The few file operations a store is made of, in one place so that tests can break each of them.
+
+A file becomes visible only whole: it is written under a temporary name, synced, renamed, and the
+directory that holds it is synced.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+from typing import BinaryIO, Final
+
+TEMPORARY_SUFFIX: Final = ".tmp"
+
+
+class Files:
+    """Durable operations on files; every one may raise OSError."""
+
+    def create(self, path: Path) -> BinaryIO:
+        """Open a new file for writing, emptying one of the same name."""
+        return path.open("wb")
+
+    def write(self, file: BinaryIO, data: bytes | memoryview) -> None:
+        """Write all of ``data``."""
+        file.write(data)
+
+    def sync(self, file: BinaryIO) -> None:
+        """Bring what was written to the disk."""
+        file.flush()
+        os.fsync(file.fileno())
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Give ``source`` the name ``target``, replacing what had it."""
+        source.replace(target)
+
+    def sync_directory(self, path: Path) -> None:
+        """Bring the names inside a directory to the disk."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def unlink(self, path: Path) -> None:
+        """Remove a name; one that is gone already is no error."""
+        path.unlink(missing_ok=True)
+
+
+class NewFile:
+    """A file-like sink that becomes visible under its final name only by :meth:`publish`.
+
+    Counts and checksums (CRC-32) what passes through. As a context manager it closes the file; the
+    temporary name of one that was not published is left to :meth:`discard` or to the next open for
+    writing. The caller syncs the directory, once for all files of a commit.
+    """
+
+    def __init__(self, files: Files, path: Path) -> None:
+        self._files = files
+        self._path = path
+        self._temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+        self._file = files.create(self._temporary)
+        self.octets = 0
+        self.crc32 = 0
+
+    def __enter__(self) -> NewFile:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._file.close()
+
+    @property
+    def closed(self) -> bool:
+        """Tell whether the file was closed (asked by pyarrow)."""
+        return self._file.closed
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Append ``data`` and return its length in octets."""
+        view = memoryview(data).cast("B")
+        self._files.write(self._file, view)
+        self.crc32 = zlib.crc32(view, self.crc32)
+        self.octets += len(view)
+        return len(view)
+
+    def tell(self) -> int:
+        """Return the number of octets written."""
+        return self.octets
+
+    def flush(self) -> None:
+        """Do nothing: :meth:`publish` brings everything to the disk at once (asked by pyarrow)."""
+
+    def publish(self) -> None:
+        """Sync the content and give the file its final name."""
+        self._files.sync(self._file)
+        self._file.close()
+        self._files.rename(self._temporary, self._path)
