@@ -53,7 +53,8 @@ class Classifier:
     Parameters
     ----------
     datagrams, samples, classes:
-        Batches of ``DATAGRAM_COLUMNS``, ``SAMPLE_COLUMNS`` and ``CLASS_COLUMNS``; the last two of one capacity.
+        Batches of ``DATAGRAM_COLUMNS``, ``SAMPLE_COLUMNS`` and ``CLASS_COLUMNS``; the last two
+        have one capacity.
     tables:
         What the registry was compiled to.
 
@@ -102,7 +103,11 @@ class Classifier:
     def _device(self, row: int) -> int:
         """Return the device row of a datagram's agent; unknown agents are numbered behind the devices."""
         columns = self._datagrams
-        agent = (int(columns["agent_version"][row]), int(columns["agent_hi"][row]), int(columns["agent_lo"][row]))
+        agent = (
+            int(columns["agent_version"][row]),
+            int(columns["agent_hi"][row]),
+            int(columns["agent_lo"][row]),
+        )
         keys = self._tables.agent_keys
         size = len(keys)
         slot = agent_hash(*agent) & (size - 1)
@@ -222,8 +227,16 @@ class Classifier:
         if mapped:
             faces = int(tables.interface_faces[mapped])
             # Which way the packet crossed the port follows from which of its ends lies beyond it.
-            inward = (direction == Direction.INBOUND) if faces != Faces.INSIDE else (direction == Direction.OUTBOUND)
-            outward = (direction == Direction.OUTBOUND) if faces != Faces.INSIDE else (direction == Direction.INBOUND)
+            inward = (
+                (direction == Direction.INBOUND)
+                if faces != Faces.INSIDE
+                else (direction == Direction.OUTBOUND)
+            )
+            outward = (
+                (direction == Direction.OUTBOUND)
+                if faces != Faces.INSIDE
+                else (direction == Direction.INBOUND)
+            )
             link_in = int(tables.interface_link[mapped]) if inward else 0
             link_out = int(tables.interface_link[mapped]) if outward else 0
             if int(tables.interface_counts[mapped]) & category:

@@ -1,0 +1,5 @@
+"""Run as ``python -m telemetryd``."""
+
+from telemetryd.cli.main import main
+
+main()
