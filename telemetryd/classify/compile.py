@@ -251,7 +251,7 @@ class _Compiler:
         return keys, devices
 
     def _interfaces(self) -> tuple[tuple[str, ...], dict[str, NDArray[np.generic]]]:
-        """Number the interfaces and their links; a LAG member stands for its bundle if it is no link itself."""
+        """Number the interfaces and their links; a LAG member that is no link stands for its bundle."""
         registry = self.registry
         links = ["-", *(link.name for link in registry.links)]
         link_at = {(link.device, link.interface): code for code, link in enumerate(registry.links, start=1)}
