@@ -1,0 +1,63 @@
+"""Random 1-in-N packet sampling, statistically exact without enumerating the packets.
+
+Each of a source's P packets is sampled with probability 1/N on its own. So of the M packets of one
+cell (hop, size) a binomial number is sampled, and the sampled packets stand at uniformly random,
+distinct places among the source's P packets: that place is what the sample pool counts.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+# above this share of sampled packets, places are dealt from the full list instead of drawn again on a clash
+_DENSE: Final = 0.5
+
+
+def draw_samples(
+    rng: np.random.Generator, packets: NDArray[np.int64], one_in: NDArray[np.uint32]
+) -> NDArray[np.int64]:
+    """Return how many of each cell's ``packets`` are sampled at 1 in ``one_in``; shapes alike."""
+    drawn = rng.binomial(packets, 1.0 / one_in)
+    return np.where(one_in == 1, packets, drawn)
+
+
+def draw_places(
+    rng: np.random.Generator, source: NDArray[np.intp], packets: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return a distinct random place for each sample among its source's packets, 0-based.
+
+    Parameters
+    ----------
+    source:
+        Row of the sampling source, shape (n,).
+    packets:
+        Packets of each source, shape (s,); a source has no more samples than packets.
+    """
+    # all sources in a row on one axis: a sample's place on it is unique over everything
+    offset = np.cumsum(packets) - packets
+    counts = np.bincount(source, minlength=len(packets))
+    if np.any(counts > packets):
+        raise ValueError("a source cannot have more samples than packets")
+    base, room = offset[source], packets[source]
+    place = np.empty(len(source), np.int64)
+    dense = counts > packets * _DENSE
+    is_dense = dense[source]
+    rows = np.flatnonzero(~is_dense)
+    place[rows] = base[rows] + (rng.random(len(rows)) * room[rows]).astype(np.int64)
+    while True:
+        order = rows[np.argsort(place[rows], kind="stable")]
+        clash = order[1:][np.diff(place[order]) == 0]
+        if not len(clash):
+            break
+        # drawing again until nothing clashes leaves every set of places equally likely
+        place[clash] = base[clash] + (rng.random(len(clash)) * room[clash]).astype(np.int64)
+    if is_dense.any():
+        by_source = np.argsort(source, kind="stable")
+        ends = np.cumsum(counts)
+        for row in np.flatnonzero(dense).tolist():
+            mine = by_source[ends[row] - counts[row] : ends[row]]
+            place[mine] = offset[row] + rng.permutation(int(packets[row]))[: len(mine)]
+    return place - base
