@@ -110,7 +110,7 @@ class StreamSource:
     ----------
     read:
         Gives the next octets, at most as many as asked for, ``b""`` at the end. Raises
-        :class:`StreamDamage` where the compressed octets are not what they should be.
+        :class:`StreamDamageError` where the compressed octets are not what they should be.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class StreamSource:
             return b""
         try:
             return self._read(most)
-        except StreamDamage as damage:
+        except StreamDamageError as damage:
             self.damage = str(damage)
             return b""
 
@@ -170,7 +170,7 @@ class StreamSource:
         self._file.close()
 
 
-class StreamDamage(Exception):
+class StreamDamageError(Exception):
     """Compressed octets are not what they should be; the message says what."""
 
 
@@ -211,11 +211,11 @@ class GzipReader:
             if not self._input:
                 self._input = self._pipe.read(READ_OCTETS)
                 if not self._input:
-                    raise StreamDamage("the gzip file ends before its end mark")
+                    raise StreamDamageError("the gzip file ends before its end mark")
             try:
                 octets = self._member.decompress(self._input, most)
             except zlib.error as error:
-                raise StreamDamage(f"the gzip file is damaged ({error})") from None
+                raise StreamDamageError(f"the gzip file is damaged ({error})") from None
             self._input = self._member.unconsumed_tail
             if octets:
                 return octets
@@ -244,7 +244,7 @@ class ZstdReader:
                 self._used = 0
                 if not self._input:
                     if self._frame_has_input:
-                        raise StreamDamage("the zstd file ends before its end mark")
+                        raise StreamDamageError("the zstd file ends before its end mark")
                     return b""
             piece = self._input[self._used : self._used + ZSTD_PIECE_OCTETS]
             self._used += len(piece)
@@ -252,7 +252,7 @@ class ZstdReader:
             try:
                 self._output = self._frame.decompress(piece)
             except zstandard.ZstdError as error:
-                raise StreamDamage(f"the zstd file is damaged ({error})") from None
+                raise StreamDamageError(f"the zstd file is damaged ({error})") from None
         octets, self._output = self._output[:most], self._output[most:]
         return octets
 
