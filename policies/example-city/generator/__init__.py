@@ -1,0 +1,1 @@
+"""The parts of the example city's generator; the command is ../generate.py."""
