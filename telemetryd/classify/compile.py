@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +23,7 @@ from telemetryd.classify.tables import (
     source_key,
 )
 from telemetryd.classify.trie import TrieBuilder
+from telemetryd.registry.fields import Address, Network, split_port
 from telemetryd.registry.models import Device, Interface, Registry, Serve
 from telemetryd.schema import Names
 
@@ -126,7 +127,7 @@ class _Compiler:
         kinds = {region.name: region.kind for region in registry.regions}
         outside_instances = {self.default_instance}
         for network in registry.networks:
-            leaf = _at(prefixes, self.instance(network.instance), str(network.prefix))
+            leaf = _at(prefixes, self.instance(network.instance), network.prefix)
             leaf.department = self.departments.get(network.department)
             leaf.zone = self.zones.get(network.zone)
             if network.region is not None:
@@ -135,18 +136,18 @@ class _Compiler:
                     outside_instances.add(leaf.instance)
         for server in registry.servers:
             for address in server.addresses:
-                self._server_leaf(prefixes, self.instance(server.instance), str(address), server.name)
+                self._server_leaf(prefixes, self.instance(server.instance), address, server.name)
         for pool in registry.nat_pools:
             for prefix in pool.prefixes:
                 for instance in outside_instances:
-                    leaf = _at(prefixes, instance, str(prefix))
+                    leaf = _at(prefixes, instance, prefix)
                     leaf.department = self.departments.code[f"nat:{pool.name}"]
                     leaf.place = Place.INSIDE
-        published: dict[str, list[str]] = {}
+        published: dict[str, list[Address]] = {}
         for public in registry.public_addresses:
-            published.setdefault(public.server, []).append(str(public.address))
+            published.setdefault(public.server, []).append(public.address)
             for instance in outside_instances:
-                self._server_leaf(prefixes, instance, str(public.address), public.server)
+                self._server_leaf(prefixes, instance, public.address, public.server)
         for application in registry.applications:
             for serve in application.serves:
                 code = self.applications.code[application.name]
@@ -156,7 +157,7 @@ class _Compiler:
             self._add_rules(prefixes, shared, code, True, published, outside_instances)
         return prefixes.resolve(self.default_instance)
 
-    def _server_leaf(self, prefixes: PrefixMap, instance: int, address: str, name: str) -> None:
+    def _server_leaf(self, prefixes: PrefixMap, instance: int, address: Address, name: str) -> None:
         server = self.servers[name]
         leaf = _at(prefixes, instance, address)
         leaf.department = self.departments.get(server.department)
@@ -169,17 +170,17 @@ class _Compiler:
         serve: Serve,
         application: int,
         shared: bool,
-        published: dict[str, list[str]],
+        published: dict[str, list[Address]],
         outside_instances: set[int],
     ) -> None:
         protocol = serve.protocol_number
         ports: Sequence[tuple[int, int] | None] = serve.port_ranges or (None,)
-        places: list[tuple[int, str]] = []
+        places: list[tuple[int, Address | Network]] = []
         for name in serve.servers:
             server = self.servers[name]
-            places.extend((self.instance(server.instance), str(address)) for address in server.addresses)
+            places.extend((self.instance(server.instance), address) for address in server.addresses)
             places.extend((i, address) for address in published.get(name, ()) for i in outside_instances)
-        places.extend((self.instance(serve.instance), str(prefix)) for prefix in serve.prefixes)
+        places.extend((self.instance(serve.instance), prefix) for prefix in serve.prefixes)
         for instance, prefix in places:
             leaf = _at(prefixes, instance, prefix)
             for span in ports:
@@ -234,8 +235,7 @@ class _Compiler:
     def _agents(self) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
         agents: list[tuple[int, int, int, int]] = []
         for row, device in enumerate(self.registry.devices, start=1):
-            for text in device.agents:
-                address = ip_address(str(text))
+            for address in device.agents:
                 value = int(address)
                 hi, lo = (0, value) if address.version == 4 else (value >> 64, value & (1 << 64) - 1)
                 agents.append((address.version, hi, lo, row))
@@ -250,14 +250,14 @@ class _Compiler:
             devices[slot] = row
         return keys, devices
 
-    def _interfaces(self) -> tuple[tuple[str, ...], dict[str, NDArray[np.generic]]]:
+    def _interfaces(self) -> tuple[tuple[str, ...], dict[str, NDArray[Any]]]:
         """Number the interfaces and their links; a LAG member that is no link stands for its bundle."""
         registry = self.registry
         links = ["-", *(link.name for link in registry.links)]
         link_at = {(link.device, link.interface): code for code, link in enumerate(registry.links, start=1)}
         points = {(point.device, point.interface): point for point in registry.metering_points}
         bound = {
-            tuple(binding.split("/", 1)): self.instances.code[instance.name]
+            split_port(binding): self.instances.code[instance.name]
             for instance in registry.instances
             for binding in instance.interfaces
         }
@@ -267,7 +267,7 @@ class _Compiler:
             for port in device.interfaces
         ]
         count = len(ports) + 1
-        columns: dict[str, NDArray[np.generic]] = {
+        columns: dict[str, NDArray[Any]] = {
             "interface_link": np.zeros(count, np.uint32),
             "interface_metering": np.zeros(count, np.uint32),
             "interface_faces": np.zeros(count, np.uint8),
@@ -318,9 +318,10 @@ class _Compiler:
         return classes
 
 
-def _at(prefixes: PrefixMap, instance: int, text: str) -> Leaf:
-    network = ip_network(text)
-    return prefixes.at(instance, network.version, int(network.network_address), network.prefixlen)
+def _at(prefixes: PrefixMap, instance: int, place: Address | Network) -> Leaf:
+    if isinstance(place, IPv4Address | IPv6Address):
+        return prefixes.at(instance, place.version, int(place), place.max_prefixlen)
+    return prefixes.at(instance, place.version, int(place.network_address), place.prefixlen)
 
 
 def _column(leaves: list[Leaf], value: Callable[[Leaf], int | None], dtype: type[np.generic]) -> NDArray[Any]:
