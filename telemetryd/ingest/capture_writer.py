@@ -152,7 +152,6 @@ class CaptureWriter:
         payloads = memoryview(np.ascontiguousarray(buffer).data)
         for first in range(0, n, _CHUNK_DATAGRAMS):
             rows = slice(first, first + _CHUNK_DATAGRAMS)
-            ends = (source, destination, source_port, destination_port)
             self._write_chunk(
                 [
                     payloads[start : start + length]
@@ -161,7 +160,10 @@ class CaptureWriter:
                 seconds[rows],
                 nanoseconds[rows],
                 lengths[rows],
-                *[end[rows] if isinstance(end, np.ndarray) else end for end in ends],
+                source[rows] if isinstance(source, np.ndarray) else source,
+                destination[rows] if isinstance(destination, np.ndarray) else destination,
+                source_port[rows] if isinstance(source_port, np.ndarray) else source_port,
+                destination_port[rows] if isinstance(destination_port, np.ndarray) else destination_port,
             )
 
     def _write_chunk(
