@@ -1,0 +1,371 @@
+"""`telemetryd query`: ask the embedded store who uses how much, when, and how sure that is."""
+
+from __future__ import annotations
+
+from datetime import tzinfo
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from telemetryd.cli.output import Field
+    from telemetryd.store.embedded import Store
+    from telemetryd.store.query import Answer
+    from telemetryd.store.select import Selection
+
+app = typer.Typer(
+    help="Ask the embedded store: top, series, matrix, percentile.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+FIGURES: Final = (
+    "rate_bps",
+    "low_bps",
+    "high_bps",
+    "octets",
+    "packets",
+    "samples",
+    "stated_rate_samples",
+)
+
+StorePath = Annotated[
+    Path | None,
+    typer.Option("--store", envvar="TELEMETRYD_STORE", help="Directory of the store.", show_default=False),
+]
+By = Annotated[
+    str, typer.Option("--by", help="Keys to group by, several with commas (zone_pair is two of them).")
+]
+TableName = Annotated[
+    str, typer.Option("--table", help="totals: each packet once; link_usage: on every link it crosses.")
+]
+From = Annotated[
+    str | None,
+    typer.Option("--from", help="ISO 8601 time, or back from the newest data: -1h. Default: the first data."),
+]
+To = Annotated[str | None, typer.Option("--to", help="As --from. Default: the newest data.")]
+Zone = Annotated[
+    str, typer.Option("--tz", help="Time zone of times without an offset, and of those printed.")
+]
+Department = Annotated[list[str] | None, typer.Option("--department", help="Only this one (repeatable).")]
+Peer = Annotated[list[str] | None, typer.Option("--peer-department", help="Only this one (repeatable).")]
+Application = Annotated[list[str] | None, typer.Option("--application", help="Only this one (repeatable).")]
+Link = Annotated[
+    list[str] | None,
+    typer.Option("--link", help="Only this link; in totals this metering point (repeatable)."),
+]
+DirectionName = Annotated[
+    list[str] | None,
+    typer.Option("--direction", help="inbound, outbound, internal, transit; of links in, out (repeatable)."),
+]
+Count = Annotated[int, typer.Option("-n", "--n", min=1, help="Keys to show; the rest is 'other'.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object (docs/query.md).")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")]
+
+
+@app.command()
+def top(
+    store: StorePath = None,
+    by: By = "department",
+    n: Count = 10,
+    table: TableName = "totals",
+    from_time: From = None,
+    to_time: To = None,
+    tz: Zone = "UTC",
+    department: Department = None,
+    peer_department: Peer = None,
+    application: Application = None,
+    link: Link = None,
+    direction: DirectionName = None,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Rank departments, applications, links or other keys by the traffic they had."""
+    from telemetryd.cli import output
+    from telemetryd.store import query
+
+    question = _Question(
+        store, table, from_time, to_time, tz, department, peer_department, application, link, direction
+    )
+    answer = query.top(question.store, _words(by), question.selection, n)
+    match output.Format.of(as_json, as_csv):
+        case output.Format.JSON:
+            output.write_json({**question.head("top", answer), "total": answer.total, "rows": answer.rows})
+        case output.Format.CSV:
+            output.write_csv(answer.rows, [*answer.by, *FIGURES, "share", "folded"])
+        case _:
+            total = {**(answer.total or {}), "share": 1.0, answer.by[0]: "total"} if answer.by else None
+            output.show_table(
+                [*_keys(answer), *_figures(), output.share()], answer.rows, question.title(answer), total
+            )
+            question.remarks(answer)
+
+
+@app.command()
+def series(
+    store: StorePath = None,
+    by: By = "",
+    bucket: Annotated[str | None, typer.Option("--bucket", help="Width such as 10s, 5min, 1h.")] = None,
+    n: Count = 5,
+    table: TableName = "totals",
+    from_time: From = None,
+    to_time: To = None,
+    tz: Zone = "UTC",
+    department: Department = None,
+    peer_department: Peer = None,
+    application: Application = None,
+    link: Link = None,
+    direction: DirectionName = None,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Follow the traffic through time, as a whole or by key."""
+    from telemetryd.cli import output
+    from telemetryd.store import query
+    from telemetryd.store.when import format_time, parse_duration
+
+    question = _Question(
+        store, table, from_time, to_time, tz, department, peer_department, application, link, direction
+    )
+    width = None if bucket is None else parse_duration(bucket)
+    answer = query.series(question.store, _words(by), question.selection, width, n)
+    rows = [
+        {
+            "time": format_time(row["time_ns"], question.zone),
+            **{k: v for k, v in row.items() if k != "time_ns"},
+        }
+        for row in answer.rows
+    ]
+    match output.Format.of(as_json, as_csv):
+        case output.Format.JSON:
+            output.write_json({**question.head("series", answer), "total": answer.total, "rows": rows})
+        case output.Format.CSV:
+            output.write_csv(rows, ["time", *answer.by, *FIGURES, "folded"])
+        case _:
+            if answer.by:
+                _show_pivot(rows, ("time",), answer.by, question.title(answer))
+            else:
+                output.show_table([output.text("time"), *_figures()], rows, question.title(answer))
+            question.remarks(answer)
+
+
+@app.command()
+def matrix(
+    store: StorePath = None,
+    rows: Annotated[str, typer.Option("--rows", help="Key of the rows.")] = "department",
+    columns: Annotated[str, typer.Option("--columns", help="Key of the columns.")] = "application",
+    n: Count = 10,
+    n_columns: Annotated[
+        int, typer.Option("--n-columns", min=1, help="Columns to show; the rest is 'other'.")
+    ] = 6,
+    table: TableName = "totals",
+    from_time: From = None,
+    to_time: To = None,
+    tz: Zone = "UTC",
+    department: Department = None,
+    peer_department: Peer = None,
+    application: Application = None,
+    link: Link = None,
+    direction: DirectionName = None,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Cross two keys, such as departments with applications."""
+    from telemetryd.cli import output
+    from telemetryd.store import query
+
+    question = _Question(
+        store, table, from_time, to_time, tz, department, peer_department, application, link, direction
+    )
+    answer = query.matrix(question.store, rows, columns, question.selection, n, n_columns)
+    match output.Format.of(as_json, as_csv):
+        case output.Format.JSON:
+            output.write_json(
+                {
+                    **question.head("matrix", answer),
+                    "total": answer.total,
+                    "margins": answer.margins,
+                    "rows": answer.rows,
+                }
+            )
+        case output.Format.CSV:
+            output.write_csv(answer.rows, [*answer.by, *FIGURES, "share", "folded"])
+        case _:
+            margins = [{**row, columns: "total"} for row in answer.margins[rows]]
+            _show_pivot([*answer.rows, *margins], (rows,), (columns,), question.title(answer))
+            question.remarks(answer)
+
+
+@app.command()
+def percentile(
+    store: StorePath = None,
+    by: By = "",
+    percent: Annotated[float, typer.Option("--percent", help="The percentile.")] = 95.0,
+    bin_width: Annotated[str, typer.Option("--bin", help="Width of the bins.")] = "5min",
+    n: Count = 10,
+    table: TableName = "totals",
+    from_time: From = None,
+    to_time: To = None,
+    tz: Zone = "UTC",
+    department: Department = None,
+    peer_department: Peer = None,
+    application: Application = None,
+    link: Link = None,
+    direction: DirectionName = None,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Give the 95th (or another) percentile of the rate, per direction, as transit is billed."""
+    from telemetryd.cli import output
+    from telemetryd.store import query
+    from telemetryd.store.when import parse_duration
+
+    question = _Question(
+        store, table, from_time, to_time, tz, department, peer_department, application, link, direction
+    )
+    answer = query.percentile(
+        question.store, _words(by), question.selection, percent, parse_duration(bin_width), n
+    )
+    extra = ("mean_bps", "peak_bps", "bins", "is_highest")
+    match output.Format.of(as_json, as_csv):
+        case output.Format.JSON:
+            head = {**question.head("percentile", answer), "percent": percent}
+            output.write_json({**head, "rows": answer.rows})
+        case output.Format.CSV:
+            output.write_csv(answer.rows, [*answer.by, *FIGURES, "share", *extra, "folded"])
+        case _:
+            fields = [
+                *_keys(answer),
+                output.rate(f"p{percent:g}"),
+                output.interval(),
+                output.rate("mean", "mean_bps"),
+                output.rate("peak", "peak_bps"),
+                output.count("bins"),
+                output.Field("", lambda row: "highest" if row["is_highest"] else ""),
+            ]
+            output.show_table(fields, answer.rows, question.title(answer))
+            question.remarks(answer)
+
+
+class _Question:
+    """The options that all questions share, and what is printed around every answer."""
+
+    def __init__(
+        self,
+        path: Path | None,
+        table: str,
+        from_time: str | None,
+        to_time: str | None,
+        tz: str,
+        department: list[str] | None,
+        peer_department: list[str] | None,
+        application: list[str] | None,
+        link: list[str] | None,
+        direction: list[str] | None,
+    ) -> None:
+        from telemetryd.errors import InputError
+        from telemetryd.store.embedded import Store
+        from telemetryd.store.select import Selection
+        from telemetryd.store.when import parse_time, parse_zone
+
+        if path is None:
+            raise InputError("say which store: --store PATH, or set TELEMETRYD_STORE")
+        self.zone: tzinfo = parse_zone(tz)
+        self.store: Store = Store.open(path, "read")
+        newest_ns = self.store.snapshot().manifest.newest_ns() or 0
+        where = {
+            "department": department,
+            "peer_department": peer_department,
+            "application": application,
+            "link": link,
+            "direction": direction,
+        }
+        self.selection: Selection = Selection(
+            table=table,
+            from_ns=None if from_time is None else parse_time(from_time, newest_ns, self.zone),
+            to_ns=None if to_time is None else parse_time(to_time, newest_ns, self.zone),
+            where={key: tuple(names) for key, names in where.items() if names},
+        )
+
+    def head(self, query: str, answer: Answer) -> dict[str, Any]:
+        """Return what every JSON answer begins with."""
+        from telemetryd.store.when import format_time
+
+        return {
+            "query": query,
+            "table": self.selection.table,
+            "by": list(answer.by),
+            "where": {key: list(names) for key, names in self.selection.where.items()},
+            "from": format_time(answer.from_ns, self.zone),
+            "to": format_time(answer.to_ns, self.zone),
+            "seconds": (answer.to_ns - answer.from_ns) / 1e9,
+            "bucket_s": None if answer.bucket_ns is None else answer.bucket_ns / 1e9,
+            "window_s": [span_ns / 1e9 for span_ns in answer.spans_ns],
+            "confidence": self.selection.confidence,
+        }
+
+    def title(self, answer: Answer) -> str:
+        """Return the line above a table."""
+        from telemetryd.store.when import format_time
+
+        begin, end = format_time(answer.from_ns, self.zone), format_time(answer.to_ns, self.zone)
+        where = "".join(f", {key} {' or '.join(names)}" for key, names in self.selection.where.items())
+        return f"{self.selection.table}{where}: {begin} to {end}"
+
+    def remarks(self, answer: Answer) -> None:
+        """Say on stderr what a reader of the table should know."""
+        from telemetryd.cli.output import note
+
+        if not answer.rows:
+            note("no traffic in this range")
+        stated = sum(row["stated_rate_samples"] for row in answer.rows)
+        samples = sum(row["samples"] for row in answer.rows)
+        if stated:
+            note(
+                f"{stated / samples:.1%} of the samples are scaled by the stated sampling rate, since their "
+                "sample pool is unusable: loss makes these figures too low"
+            )
+        is_one_link = "link" in answer.by or "link" in self.selection.where
+        if self.selection.table == "link_usage" and not is_one_link:
+            note(
+                "link_usage counts a packet on every link it crosses: add --link or --by link, or take totals"
+            )
+
+
+def _words(by: str) -> list[str]:
+    return [word.strip() for word in by.split(",") if word.strip()]
+
+
+def _keys(answer: Answer) -> list[Field]:
+    from telemetryd.cli.output import text
+
+    return [text(key) for key in answer.by]
+
+
+def _figures() -> list[Field]:
+    from telemetryd.cli.output import count, interval, octets, rate
+
+    return [rate(), interval(), octets(), count("samples")]
+
+
+def _show_pivot(
+    rows: list[dict[str, Any]], down: tuple[str, ...], across: tuple[str, ...], title: str
+) -> None:
+    """Print rows as a grid, one key down and one across, with rate and interval in the cells."""
+    from telemetryd.cli.output import Field, estimate_text, show_table, text
+
+    grid: dict[tuple[str, ...], dict[str, Any]] = {}
+    heads: dict[str, None] = {}
+    for row in rows:
+        head = " > ".join(row[key] for key in across)
+        heads.setdefault(head)
+        line = grid.setdefault(tuple(row[key] for key in down), {key: row[key] for key in down})
+        line["cell " + head] = estimate_text(row)
+
+    def cell(head: str) -> Field:
+        return Field(head, lambda line: line.get("cell " + head, ""), right=True)
+
+    show_table([*(text(key) for key in down), *(cell(head) for head in heads)], list(grid.values()), title)
