@@ -1,7 +1,7 @@
 """The command line: one file a verb, imported only when it is called.
 
-A verb's heavy imports must not cost `telemetryd --help` anything, so the verbs are listed here by name
-and the module that holds one is imported when it runs (or shows its help).
+A verb's heavy imports must not cost `telemetryd --help` anything, so the verbs are listed here and the
+module that holds one is imported when it runs (or shows its help).
 """
 
 from __future__ import annotations
@@ -9,81 +9,73 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final, NoReturn
 
-import click
 import typer
-from typer.main import get_command
 
 from telemetryd import __version__
-from telemetryd.errors import EXIT_FAILED, EXIT_USAGE, ProblemsError, TelemetrydError
+from telemetryd.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, ProblemsError, TelemetrydError
 
-# verb -> (module below telemetryd.cli, attribute: a typer app, one-line help)
 VERBS: Final = {
-    "decode": ("decode", "app", "Print captured sFlow as one JSON object a datagram a line."),
-    "replay": ("replay", "app", "Turn captured sFlow into bandwidth per department and application."),
-    "query": ("query", "app", "Ask the embedded store: top, series, matrix, percentile."),
-    "registry": ("registry", "app", "Check, show, search and extend the registry."),
-    "demo": ("demo", "app", "Show the example city at work, from datagrams to tables."),
+    "demo": "Show the example city at work, from datagrams to tables.",
+    "replay": "Turn captured sFlow into bandwidth per department and application.",
+    "query": "Ask the embedded store: top, series, matrix, percentile.",
+    "registry": "Check, show, search and extend the registry.",
+    "decode": "Print captured sFlow as one JSON object a datagram a line.",
 }
 
+HELP: Final = """\
+Usage: telemetryd VERB [OPTIONS] ...
 
-class LazyGroup(click.Group):
-    """A group whose verbs are imported on demand."""
+Network telemetry and bandwidth policies for a city's e-government extranet.
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name the verbs in the order of the life of a sample."""
-        return list(VERBS)
+Verbs (telemetryd VERB --help tells more):
+{verbs}
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the module that holds a verb."""
-        if cmd_name not in VERBS:
-            return None
-        module, attribute, _ = VERBS[cmd_name]
-        app: typer.Typer = getattr(importlib.import_module(f"telemetryd.cli.{module}"), attribute)
-        command: Any = get_command(app)
-        command.name = cmd_name
-        return command  # type: ignore[no-any-return]
+Options:
+  --version   print the version
+  -h, --help  print this text
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the verbs with their one-line helps, without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(verb, text) for verb, (_, _, text) in VERBS.items()])
+Examples:
+  telemetryd demo
+  telemetryd replay capture.pcap --registry policies/example-city/registry --store /var/lib/telemetryd/store
+  telemetryd query top --by application --store /var/lib/telemetryd/store
+
+Exit codes: 0 ok, 1 failed, 2 usage or invalid input.
+"""
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="telemetryd")
-def cli() -> None:
-    """Network telemetry and bandwidth policies for a city's e-government extranet.
-
-    Start with `telemetryd demo`, or with your own capture:
-    `telemetryd replay capture.pcap --registry policies/example-city/registry`.
-
-    Exit codes: 0 ok, 1 failed, 2 usage or invalid input.
-    """
-
-
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line; expected failures end with a message and an exit code, never a traceback."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    verb = arguments[0] if arguments else "--help"
+    if verb in ("-h", "--help"):
+        print(HELP.format(verbs="\n".join(f"  {name:<9} {text}" for name, text in VERBS.items())), end="")
+        sys.exit(EXIT_OK if arguments else EXIT_USAGE)
+    if verb == "--version":
+        print(f"telemetryd {__version__}")
+        sys.exit(EXIT_OK)
+    if verb not in VERBS:
+        print(f"telemetryd: no verb {verb!r}: use one of {', '.join(VERBS)}", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+    sys.exit(_run(verb, arguments[1:]))
+
+
+def _run(verb: str, arguments: list[str]) -> int:
     try:
-        code = cli.main(standalone_mode=False, prog_name="telemetryd")
-    except click.exceptions.Abort:
-        code = 130
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
+        app: typer.Typer = importlib.import_module(f"telemetryd.cli.{verb}").app
+        app(args=arguments, prog_name=f"telemetryd {verb}")
     except ProblemsError as error:
-        for problem in error.problems:
-            print(problem, file=sys.stderr)
-        print(f"{len(error.problems)} mistake(s)", file=sys.stderr)
-        code = EXIT_USAGE
+        print(error, file=sys.stderr)
+        count = len(error.problems)
+        print(f"telemetryd: {count} mistake{'s' if count > 1 else ''}", file=sys.stderr)
+        return EXIT_USAGE
     except TelemetrydError as error:
         print(f"telemetryd: {error}", file=sys.stderr)
-        code = error.exit_code
-    except KeyboardInterrupt:
-        code = 130
+        return error.exit_code
     except BrokenPipeError:
         # The reader (head, less) has gone: nothing is wrong, but stdout can't be flushed any more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = EXIT_FAILED
-    sys.exit(code if isinstance(code, int) else 0)
+        return EXIT_FAILED
+    return EXIT_OK
