@@ -1,0 +1,605 @@
+"""Sum samples per key, source and window (twin: telemetryd.aggregate.accumulate_reference).
+
+The rows of a batch are taken in blocks, in three passes: pack the keys, fetch the index words, then
+add. Each pass asks for the memory that the next one needs, so that the cache misses of a block
+overlap. Keys live in dense slots of one cache line each, found through an index of 64-bit words
+(32 bits of hash, 32 bits of slot + 1; 0 is free), never more than half full. Tables are taken from a
+free list, the last one used first: data is mostly in one window, which stays in the cache.
+
+The layout of the key words is drawn in telemetryd/aggregate/keys.py.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy, memset
+
+from _hash cimport mix
+
+import numpy as np
+
+cdef extern from *:
+    """
+    #define telemetryd_prefetch(p) __builtin_prefetch(p, 1, 3)
+    static inline void* telemetryd_lines(size_t count) { return aligned_alloc(64, count * 64); }
+    """
+    void telemetryd_prefetch(const void* p) noexcept nogil
+    void* telemetryd_lines(size_t count) noexcept nogil
+
+cdef enum:
+    BLOCK = 64              # rows whose cache misses overlap
+    FIRST_CAPACITY = 1024   # keys of a new table
+    MAX_SOURCES = 65536
+    PROBES = 32             # of the bounded table of talkers
+    DUPLICATE = 2           # pool_valid of a row that must not be counted
+    KNOWN = 1
+
+
+cdef enum Status:
+    OK
+    NO_MEMORY
+    CODE_TOO_LARGE
+    BAD_DATAGRAM
+
+
+cdef struct Entry:          # one cache line
+    uint64_t key0
+    uint64_t key1
+    uint64_t key2
+    uint64_t samples
+    uint64_t octets
+    double squares
+    uint32_t largest
+    uint32_t tag
+    uint64_t place          # of its index word
+
+
+cdef struct Source:
+    uint64_t samples
+    uint64_t growth
+    uint64_t grown          # samples whose growth is known
+    uint64_t stated         # sum of the stated rates
+    uint64_t stated_grown   # the same over the grown samples
+    uint32_t largest
+    uint32_t order          # 1 + its place in the list of touched sources, 0 untouched
+
+
+cdef struct Table:
+    Entry* entries
+    uint64_t* index
+    uint64_t mask
+    uint32_t n
+    uint32_t capacity
+    Source* sources
+    uint32_t* touched
+    uint32_t n_sources      # allocated
+    uint32_t n_touched
+
+
+cdef struct Talker:
+    uint64_t hi
+    uint64_t lo
+    uint32_t what           # ip_version 8 | protocol 8 | service port 16
+    uint32_t used
+    uint64_t samples
+    uint64_t octets
+    uint64_t scaled
+
+
+cdef struct Pending:        # a row between the passes
+    uint64_t key0
+    uint64_t key1
+    uint64_t key2
+    uint64_t hash
+    Table* table
+    uint32_t length
+
+
+cdef inline uint64_t hash_key(uint64_t key0, uint64_t key1, uint64_t key2) noexcept nogil:
+    cdef uint64_t h = key0 * <uint64_t>0x9E3779B97F4A7C15
+    h = ((h ^ h >> 32) ^ key1) * <uint64_t>0xBF58476D1CE4E5B9
+    h = ((h ^ h >> 29) ^ key2) * <uint64_t>0x94D049BB133111EB
+    return h ^ h >> 32
+
+
+cdef Status grow_table(Table* table) noexcept nogil:
+    """Double the room for keys; rehash."""
+    cdef uint32_t capacity = table.capacity * 2 if table.capacity else FIRST_CAPACITY
+    cdef uint64_t mask = <uint64_t>capacity * 2 - 1, place
+    cdef Entry* entries = <Entry*>telemetryd_lines(capacity)
+    cdef uint64_t* index = <uint64_t*>calloc(mask + 1, sizeof(uint64_t))
+    cdef uint32_t slot
+    cdef Entry* entry
+    if not (entries and index):
+        free(entries)
+        free(index)
+        return NO_MEMORY
+    if table.n:
+        memcpy(entries, table.entries, table.n * sizeof(Entry))
+    for slot in range(table.n):
+        entry = &entries[slot]
+        place = hash_key(entry.key0, entry.key1, entry.key2) & mask
+        while index[place]:
+            place = (place + 1) & mask
+        index[place] = <uint64_t>entry.tag << 32 | (slot + 1)
+        entry.place = place
+    free(table.entries)
+    free(table.index)
+    table.entries, table.index, table.mask, table.capacity = entries, index, mask, capacity
+    return OK
+
+
+cdef Status grow_sources(Table* table, uint32_t source) noexcept nogil:
+    cdef uint32_t n = table.n_sources if table.n_sources else 64
+    cdef Source* sources
+    cdef uint32_t* touched
+    while n <= source:
+        n *= 2
+    sources = <Source*>realloc(table.sources, n * sizeof(Source))
+    if not sources:
+        return NO_MEMORY
+    table.sources = sources
+    touched = <uint32_t*>realloc(table.touched, n * sizeof(uint32_t))
+    if not touched:
+        return NO_MEMORY
+    table.touched = touched
+    memset(&sources[table.n_sources], 0, (n - table.n_sources) * sizeof(Source))
+    table.n_sources = n
+    return OK
+
+
+cdef inline Status add_row(Table* table, Pending* row) noexcept nogil:
+    cdef uint32_t tag = <uint32_t>(row.hash >> 32)
+    cdef uint64_t place = row.hash & table.mask
+    cdef uint64_t word = table.index[place]
+    cdef Entry* entry
+    while word:
+        if <uint32_t>(word >> 32) == tag:
+            entry = &table.entries[<uint32_t>word - 1]
+            if entry.key0 == row.key0 and entry.key1 == row.key1 and entry.key2 == row.key2:
+                entry.samples += 1
+                entry.octets += row.length
+                entry.squares += <double>row.length * <double>row.length
+                if row.length > entry.largest:
+                    entry.largest = row.length
+                return OK
+        place = (place + 1) & table.mask
+        word = table.index[place]
+    if table.n == table.capacity:
+        if grow_table(table) != OK:
+            return NO_MEMORY
+        place = row.hash & table.mask
+        while table.index[place]:
+            place = (place + 1) & table.mask
+    entry = &table.entries[table.n]
+    table.n += 1
+    table.index[place] = <uint64_t>tag << 32 | table.n
+    entry.key0, entry.key1, entry.key2 = row.key0, row.key1, row.key2
+    entry.samples = 1
+    entry.octets = row.length
+    entry.squares = <double>row.length * <double>row.length
+    entry.largest = row.length
+    entry.tag = tag
+    entry.place = place
+    return OK
+
+
+cdef void clear_table(Table* table) noexcept nogil:
+    """Empty a table in time proportional to what it holds."""
+    cdef uint32_t i
+    if table.n and table.n > table.mask >> 3:  # most lines hold a word: wipe them in order
+        memset(table.index, 0, (table.mask + 1) * sizeof(uint64_t))
+    else:
+        for i in range(table.n):
+            table.index[table.entries[i].place] = 0
+    for i in range(table.n_touched):
+        memset(&table.sources[table.touched[i]], 0, sizeof(Source))
+    table.n = 0
+    table.n_touched = 0
+
+
+cdef class Accumulator:
+    """Sum the rows of the bound batches per key, source and window; see the .pyi file."""
+
+    cdef object _samples
+    cdef const int64_t[::1] d_ts
+    cdef const uint32_t[::1] s_datagram, s_rate, s_length
+    cdef const uint64_t[::1] s_source_hi, s_source_lo, s_destination_hi, s_destination_lo
+    cdef const uint8_t[::1] s_version, s_protocol
+    cdef const uint16_t[::1] s_source_port, s_destination_port
+    cdef const uint32_t[::1] t_source, t_growth
+    cdef const uint8_t[::1] t_valid
+    cdef const uint32_t[::1] c_in, c_out, c_metering, c_department, c_peer, c_application
+    cdef const uint32_t[::1] c_source_zone, c_destination_zone
+    cdef const uint8_t[::1] c_direction, c_class
+    cdef Table* tables
+    cdef Table** ring           # the table of each open window, NULL while it has no row
+    cdef Table** free_tables
+    cdef uint32_t n_windows, n_free
+    cdef int64_t window_length
+    cdef int64_t first          # the oldest open window
+    cdef bint is_open
+    cdef Talker* talkers
+    cdef uint32_t n_talkers, max_talkers, talker_mask
+    cdef Talker other
+    cdef uint64_t n_late, late, n_duplicates
+
+    def __cinit__(self, datagrams, samples, track, classes, *, uint32_t windows=16,
+                  int64_t window_ns=1_000_000_000, uint32_t talkers=16384):
+        cdef uint32_t i
+        if not 2 <= windows <= 4096:
+            raise ValueError("the number of open windows must be in 2..4096")
+        if window_ns <= 0:
+            raise ValueError("the length of a window must be positive")
+        if not 1 <= talkers <= 1 << 24:
+            raise ValueError("the number of talkers must be in 1..16777216")
+        self.n_windows = windows
+        self.window_length = window_ns
+        self.max_talkers = talkers
+        self.talker_mask = 1
+        while self.talker_mask < 2 * talkers:
+            self.talker_mask *= 2
+        self.talkers = <Talker*>calloc(self.talker_mask, sizeof(Talker))
+        self.talker_mask -= 1
+        self.tables = <Table*>calloc(windows, sizeof(Table))
+        self.ring = <Table**>calloc(windows, sizeof(Table*))
+        self.free_tables = <Table**>calloc(windows, sizeof(Table*))
+        if not (self.talkers and self.tables and self.ring and self.free_tables):
+            raise MemoryError("no memory for the windows")
+        for i in range(windows):
+            self.free_tables[i] = &self.tables[windows - 1 - i]
+        self.n_free = windows
+
+    def __init__(self, datagrams, samples, track, classes, *, windows=16, window_ns=1_000_000_000, talkers=16384):
+        if track.capacity < samples.capacity or classes.capacity < samples.capacity:
+            raise ValueError("the track or the class batch is smaller than the sample batch")
+        self._samples = samples
+        self.d_ts = datagrams["ts_ns"]
+        self.s_datagram = samples["datagram"]
+        self.s_rate = samples["sampling_rate"]
+        self.s_length = samples["frame_length"]
+        self.s_source_hi = samples["source_hi"]
+        self.s_source_lo = samples["source_lo"]
+        self.s_destination_hi = samples["destination_hi"]
+        self.s_destination_lo = samples["destination_lo"]
+        self.s_version = samples["ip_version"]
+        self.s_protocol = samples["protocol"]
+        self.s_source_port = samples["source_port"]
+        self.s_destination_port = samples["destination_port"]
+        self.t_source = track["source"]
+        self.t_growth = track["pool_growth"]
+        self.t_valid = track["pool_valid"]
+        self.c_in = classes["link_in"]
+        self.c_out = classes["link_out"]
+        self.c_metering = classes["metering_point"]
+        self.c_direction = classes["direction"]
+        self.c_department = classes["department"]
+        self.c_peer = classes["peer_department"]
+        self.c_application = classes["application"]
+        self.c_source_zone = classes["source_zone"]
+        self.c_destination_zone = classes["destination_zone"]
+        self.c_class = classes["service_class"]
+
+    def __dealloc__(self):
+        cdef uint32_t i
+        if self.tables:
+            for i in range(self.n_windows):
+                free(self.tables[i].entries)
+                free(self.tables[i].index)
+                free(self.tables[i].sources)
+                free(self.tables[i].touched)
+        free(self.tables)
+        free(self.ring)
+        free(self.free_tables)
+        free(self.talkers)
+
+    @property
+    def windows(self):
+        """Number of windows that can be open at once."""
+        return self.n_windows
+
+    @property
+    def window_ns(self):
+        """Length of a window, ns."""
+        return self.window_length
+
+    @property
+    def first_window(self):
+        """Number of the oldest open window, None before :meth:`open`."""
+        return self.first if self.is_open else None
+
+    @property
+    def is_empty(self):
+        """Whether no open window holds a row."""
+        return self.n_free == self.n_windows
+
+    def counts(self):
+        """Rows that were not added: ``late_samples``, ``late_octets``, ``duplicate_samples``."""
+        return {"late_samples": self.n_late, "late_octets": self.late, "duplicate_samples": self.n_duplicates}
+
+    def open(self, int64_t window):
+        """Make ``window`` the oldest open one."""
+        if self.n_free != self.n_windows:
+            raise ValueError("an open window holds rows: close it first")
+        if self.is_open and window < self.first:
+            raise ValueError("a closed window cannot be opened again")
+        self.first = window
+        self.is_open = True
+
+    def add(self, Py_ssize_t first_row):
+        """Add rows from ``first_row``; return the row that stopped it, or the number of rows."""
+        cdef Py_ssize_t n = self._samples.n, row = first_row
+        cdef Status status = OK
+        if not (0 <= n <= self.s_datagram.shape[0] and 0 <= first_row <= n):
+            raise ValueError("the rows are not in the batch")
+        if not self.is_open:
+            return first_row
+        with nogil:
+            status = self.add_rows(&row, n)
+        if status == NO_MEMORY:
+            raise MemoryError("no memory for the keys of a window")
+        if status == CODE_TOO_LARGE:
+            raise ValueError(f"row {row} has a code beyond telemetryd.aggregate.keys.CODE_LIMITS")
+        if status == BAD_DATAGRAM:
+            raise ValueError(f"row {row} refers to no datagram of the batch")
+        return row
+
+    cdef Table* table_of(self, int64_t window) noexcept nogil:
+        cdef uint64_t place = <uint64_t>window % self.n_windows
+        cdef Table* table = self.ring[place]
+        if not table:
+            self.n_free -= 1
+            table = self.free_tables[self.n_free]
+            self.ring[place] = table
+        return table
+
+    cdef Status add_rows(self, Py_ssize_t* first_row, Py_ssize_t n) noexcept nogil:
+        cdef Pending pending[BLOCK]
+        cdef Py_ssize_t row = first_row[0]
+        cdef uint32_t filled, i, datagram = 0
+        cdef int64_t ts, window, start = 0, end = 0     # of the window that `table` is for
+        cdef bint is_late = False, is_beyond = False, is_known = False
+        cdef uint64_t word
+        cdef Table* table = NULL
+        cdef Pending* p
+        cdef Status status = OK
+        while row < n and status == OK and not is_beyond:
+            filled = 0
+            while filled < BLOCK and row < n:
+                if not is_known or self.s_datagram[row] != datagram:
+                    datagram = self.s_datagram[row]
+                    if datagram >= self.d_ts.shape[0]:
+                        status = BAD_DATAGRAM
+                        break
+                    is_known = True
+                    ts = self.d_ts[datagram]
+                    if not (start <= ts < end):
+                        window = ts / self.window_length
+                        if ts < 0 and window * self.window_length != ts:
+                            window -= 1
+                        is_late = window < self.first
+                        if window >= self.first + self.n_windows:
+                            is_beyond = True
+                            break
+                        start = window * self.window_length
+                        end = start + self.window_length
+                        if not is_late:
+                            table = self.table_of(window)
+                            if not table.capacity and grow_table(table) != OK:
+                                status = NO_MEMORY
+                                break
+                if is_late:
+                    self.n_late += 1
+                    self.late += self.s_length[row]
+                    row += 1
+                    continue
+                if self.t_valid[row] == DUPLICATE:
+                    self.n_duplicates += 1
+                    row += 1
+                    continue
+                p = &pending[filled]
+                status = self.pack_row(row, p, table)
+                if status != OK:
+                    break
+                filled += 1
+                row += 1
+            for i in range(filled):
+                p = &pending[i]
+                word = p.table.index[p.hash & p.table.mask]
+                if word:
+                    telemetryd_prefetch(&p.table.entries[<uint32_t>word - 1])
+            for i in range(filled):
+                p = &pending[i]
+                if add_row(p.table, p) != OK:
+                    status = NO_MEMORY
+                    break
+        first_row[0] = row
+        return status
+
+    cdef inline Status pack_row(self, Py_ssize_t row, Pending* p, Table* table) noexcept nogil:
+        """Pack the key of a row, account for its source and its talker, ask for its index word."""
+        cdef uint32_t slot = self.t_source[row], rate = self.s_rate[row], length = self.s_length[row]
+        cdef uint32_t application = self.c_application[row]
+        cdef Source* source
+        if (slot | self.c_source_zone[row] | self.c_destination_zone[row]) >> 16 or (
+            (self.c_in[row] | self.c_out[row] | self.c_metering[row]) >> 24
+        ) or (self.c_department[row] | self.c_peer[row] | application) >> 20 or self.c_direction[row] >> 3:
+            return CODE_TOO_LARGE
+        if slot >= table.n_sources and grow_sources(table, slot) != OK:
+            return NO_MEMORY
+        source = &table.sources[slot]
+        if source.order == 0:
+            table.touched[table.n_touched] = slot
+            table.n_touched += 1
+            source.order = table.n_touched
+        source.samples += 1
+        source.stated += rate
+        if self.t_valid[row] == KNOWN:
+            source.growth += self.t_growth[row]
+            source.grown += 1
+            source.stated_grown += rate
+        if length > source.largest:
+            source.largest = length
+        if application == 0:
+            self.add_talker(row, length, rate)
+        p.key0 = <uint64_t>slot << 48 | <uint64_t>self.c_in[row] << 24 | self.c_out[row]
+        p.key1 = (
+            <uint64_t>self.c_department[row] << 44 | <uint64_t>self.c_peer[row] << 24
+            | <uint64_t>application << 4 | self.c_direction[row]
+        )
+        p.key2 = (
+            <uint64_t>self.c_metering[row] << 40 | <uint64_t>self.c_source_zone[row] << 24
+            | <uint64_t>self.c_destination_zone[row] << 8 | self.c_class[row]
+        )
+        p.hash = hash_key(p.key0, p.key1, p.key2)
+        p.table = table
+        p.length = length
+        telemetryd_prefetch(&table.index[p.hash & table.mask])
+        return OK
+
+    cdef void add_talker(self, Py_ssize_t row, uint32_t length, uint32_t rate) noexcept nogil:
+        """Count an unclassified row under its server side: the end with the lower non-zero port."""
+        cdef uint32_t a = self.s_source_port[row], b = self.s_destination_port[row]
+        cdef bint is_source = a != 0 and (b == 0 or a < b)
+        cdef uint32_t what = (
+            <uint32_t>self.s_version[row] << 24 | <uint32_t>self.s_protocol[row] << 16 | (a if is_source else b)
+        )
+        cdef uint64_t hi = self.s_source_hi[row] if is_source else self.s_destination_hi[row]
+        cdef uint64_t lo = self.s_source_lo[row] if is_source else self.s_destination_lo[row]
+        cdef uint64_t place = mix(lo ^ mix(hi ^ mix(what)))
+        cdef Talker* talker
+        cdef int probe
+        cdef Talker* found = &self.other
+        for probe in range(PROBES):
+            talker = &self.talkers[(place + probe) & self.talker_mask]
+            if not talker.used:
+                if self.n_talkers < self.max_talkers:
+                    self.n_talkers += 1
+                    talker.used = self.n_talkers
+                    talker.hi, talker.lo, talker.what = hi, lo, what
+                    found = talker
+                break
+            if talker.lo == lo and talker.what == what and talker.hi == hi:
+                found = talker
+                break
+        found.samples += 1
+        found.octets += length
+        found.scaled += <uint64_t>length * rate
+
+    def close(self):
+        """Hand out the oldest open window as columns, empty it, and open one more at the end."""
+        if not self.is_open:
+            raise ValueError("no window is open")
+        cdef uint64_t ring_place = <uint64_t>self.first % self.n_windows
+        cdef Table* table = self.ring[ring_place]
+        cdef Py_ssize_t k = table.n if table else 0
+        cdef Py_ssize_t s = table.n_touched if table else 0
+        cdef Py_ssize_t i
+        cdef Entry* entry
+        cdef Source* source
+        columns = {name: np.empty(k, np.uint64) for name in ("key0", "key1", "key2", "samples", "octets")}
+        columns |= {"squares": np.empty(k, np.float64), "largest": np.empty(k, np.uint32)}
+        sources = {"source": np.empty(s, np.uint32)}
+        sources |= {name: np.empty(s, np.uint64) for name in ("samples", "growth", "grown", "stated", "stated_grown")}
+        sources |= {"largest": np.empty(s, np.uint32)}
+        cdef uint64_t[::1] key0 = columns["key0"], key1 = columns["key1"], key2 = columns["key2"]
+        cdef uint64_t[::1] samples = columns["samples"], octets = columns["octets"]
+        cdef double[::1] squares = columns["squares"]
+        cdef uint32_t[::1] largest = columns["largest"]
+        cdef uint32_t[::1] slot = sources["source"], source_largest = sources["largest"]
+        cdef uint64_t[::1] source_samples = sources["samples"], growth = sources["growth"]
+        cdef uint64_t[::1] grown = sources["grown"], stated = sources["stated"]
+        cdef uint64_t[::1] stated_grown = sources["stated_grown"]
+        if table:
+            with nogil:
+                for i in range(k):
+                    entry = &table.entries[i]
+                    key0[i], key1[i], key2[i] = entry.key0, entry.key1, entry.key2
+                    samples[i], octets[i], squares[i] = entry.samples, entry.octets, entry.squares
+                    largest[i] = entry.largest
+                for i in range(s):
+                    source = &table.sources[table.touched[i]]
+                    slot[i] = table.touched[i]
+                    source_samples[i], growth[i], grown[i] = source.samples, source.growth, source.grown
+                    stated[i], stated_grown[i] = source.stated, source.stated_grown
+                    source_largest[i] = source.largest
+                clear_table(table)
+                self.ring[ring_place] = NULL
+                self.free_tables[self.n_free] = table
+                self.n_free += 1
+        self.first += 1
+        return columns, sources
+
+    def unclassified(self):
+        """Describe the unclassified rows by server address, protocol and service port."""
+        cdef Py_ssize_t n = self.n_talkers, i
+        cdef uint32_t place
+        cdef Talker* talker
+        columns = {name: np.zeros(n + 1, np.uint64) for name in ("address_hi", "address_lo")}
+        columns |= {name: np.zeros(n + 1, np.uint8) for name in ("ip_version", "protocol")}
+        columns |= {"port": np.zeros(n + 1, np.uint16)}
+        columns |= {name: np.zeros(n + 1, np.uint64) for name in ("samples", "octets", "scaled_octets")}
+        cdef uint64_t[::1] hi = columns["address_hi"], lo = columns["address_lo"]
+        cdef uint8_t[::1] version = columns["ip_version"], protocol = columns["protocol"]
+        cdef uint16_t[::1] port = columns["port"]
+        cdef uint64_t[::1] samples = columns["samples"], octets = columns["octets"]
+        cdef uint64_t[::1] scaled = columns["scaled_octets"]
+        for place in range(self.talker_mask + 1):
+            talker = &self.talkers[place]
+            if not talker.used:
+                continue
+            i = talker.used
+            hi[i], lo[i] = talker.hi, talker.lo
+            version[i], protocol[i] = talker.what >> 24, talker.what >> 16 & 0xFF
+            port[i] = talker.what & 0xFFFF
+            samples[i], octets[i], scaled[i] = talker.samples, talker.octets, talker.scaled
+        samples[0], octets[0], scaled[0] = self.other.samples, self.other.octets, self.other.scaled
+        return columns
+
+    def clear_unclassified(self):
+        """Forget the unclassified talkers."""
+        memset(self.talkers, 0, (<size_t>self.talker_mask + 1) * sizeof(Talker))
+        memset(&self.other, 0, sizeof(Talker))
+        self.n_talkers = 0
+
+
+def group(const uint64_t[::1] first not None, const uint64_t[::1] second not None, int64_t[::1] labels not None,
+          int64_t[::1] rows not None):
+    """Number the distinct pairs of words in order of appearance; return how many there are."""
+    cdef Py_ssize_t n = first.shape[0], i = 0, j, row, filled
+    cdef uint64_t mask = 15, h, word, n_groups = 0
+    cdef uint64_t hashes[BLOCK]
+    cdef uint64_t* index
+    if second.shape[0] != n or labels.shape[0] != n or rows.shape[0] != n:
+        raise ValueError("the columns differ in length")
+    if n >= 0xFFFFFFFF:
+        raise ValueError("too many rows to group")
+    while mask < <uint64_t>n * 2:
+        mask = mask * 2 + 1
+    index = <uint64_t*>calloc(mask + 1, sizeof(uint64_t))
+    if not index:
+        raise MemoryError("no memory to group rows")
+    with nogil:
+        while i < n:
+            filled = min(<Py_ssize_t>BLOCK, n - i)
+            for j in range(filled):
+                hashes[j] = hash_key(first[i + j], second[i + j], 0)
+                telemetryd_prefetch(&index[hashes[j] & mask])
+            for j in range(filled):
+                h = hashes[j]
+                while True:
+                    word = index[h & mask]
+                    if not word:
+                        rows[n_groups] = i + j
+                        labels[i + j] = n_groups
+                        n_groups += 1
+                        index[h & mask] = (hashes[j] & <uint64_t>0xFFFFFFFF00000000) | n_groups
+                        break
+                    if (word ^ hashes[j]) >> 32 == 0:
+                        row = rows[<uint32_t>word - 1]
+                        if first[row] == first[i + j] and second[row] == second[i + j]:
+                            labels[i + j] = <uint32_t>word - 1
+                            break
+                    h += 1
+            i += filled
+        free(index)
+    return n_groups
