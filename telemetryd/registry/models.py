@@ -552,8 +552,8 @@ class Registry:
         for (device, _), port in self.interface.items():
             if port.bundle is not None and port.speed is not None:
                 members[device, port.bundle] = members.get((device, port.bundle), 0) + port.speed
-        speeds = {place: port.speed or members.get(place) for place, port in self.interface.items()}
-        return {place: speed for place, speed in speeds.items() if speed is not None}
+        own = {place: port.speed for place, port in self.interface.items() if port.speed is not None}
+        return members | own
 
     def speed_bps(self, device: str, interface: str) -> int | None:
         """Return the speed of a port in bit/s; that of a bundle is the sum of its members."""
