@@ -83,7 +83,8 @@ def test_places_are_distinct_and_uniform():
     hits = np.zeros(40)
     for _ in range(2_000):
         source = rng.permutation(np.repeat(np.arange(5), [50, 10, 7, 0, 80]))
-        place = draw_places(rng, source, packets)
+        place, order = draw_places(rng, source, packets)
+        assert np.array_equal(order, np.lexsort((place, source)))
         for row in range(5):
             mine = place[source == row]
             assert len(np.unique(mine)) == len(mine)
@@ -195,7 +196,7 @@ def test_interface_counters_are_the_true_octets():
 
 def test_benchmark_traffic_has_its_stated_mix():
     """About 80 % IPv4, 30 % tagged, all 64 agents and 60 departments, near the wanted number of samples."""
-    blocks = list(benchmark_blocks(60_000, 14, samples_per_s=30_000))
+    blocks = list(benchmark_blocks(60_000, 14, samples_per_s=30_000, window_s=2))
     columns = {n: np.concatenate([b.samples[n] for b in blocks]) for n in blocks[0].samples}
     n = len(columns["agent"])
     assert abs(n - 60_000) < 5 * np.sqrt(60_000)

@@ -26,8 +26,8 @@ def draw_samples(
 
 def draw_places(
     rng: np.random.Generator, source: NDArray[np.intp], packets: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Return a distinct random place for each sample among its source's packets, 0-based.
+) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+    """Draw a distinct random place for each sample among its source's packets, 0-based.
 
     Parameters
     ----------
@@ -35,6 +35,16 @@ def draw_places(
         Row of the sampling source, shape (n,).
     packets:
         Packets of each source, shape (s,); a source has no more samples than packets.
+
+    Returns
+    -------
+    tuple
+        The places, int64 of shape (n,), and the order of the samples by (source, place).
+
+    Raises
+    ------
+    ValueError
+        If a source has more samples than packets.
     """
     # all sources in a row on one axis: a sample's place on it is unique over everything
     offset = np.cumsum(packets) - packets
@@ -42,22 +52,18 @@ def draw_places(
     if np.any(counts > packets):
         raise ValueError("a source cannot have more samples than packets")
     base, room = offset[source], packets[source]
-    place = np.empty(len(source), np.int64)
-    dense = counts > packets * _DENSE
-    is_dense = dense[source]
-    rows = np.flatnonzero(~is_dense)
-    place[rows] = base[rows] + (rng.random(len(rows)) * room[rows]).astype(np.int64)
-    while True:
-        order = rows[np.argsort(place[rows], kind="stable")]
-        clash = order[1:][np.diff(place[order]) == 0]
-        if not len(clash):
-            break
-        # drawing again until nothing clashes leaves every set of places equally likely
-        place[clash] = base[clash] + (rng.random(len(clash)) * room[clash]).astype(np.int64)
+    place = base + (rng.random(len(source)) * room).astype(np.int64)
+    is_dense = counts > packets * _DENSE
     if is_dense.any():
         by_source = np.argsort(source, kind="stable")
         ends = np.cumsum(counts)
-        for row in np.flatnonzero(dense).tolist():
+        for row in np.flatnonzero(is_dense).tolist():
             mine = by_source[ends[row] - counts[row] : ends[row]]
             place[mine] = offset[row] + rng.permutation(int(packets[row]))[: len(mine)]
-    return place - base
+    while True:
+        order = np.argsort(place)
+        clash = order[1:][np.diff(place[order]) == 0]
+        if not len(clash):
+            return place - base, order
+        # drawing again until nothing clashes leaves every set of places equally likely
+        place[clash] = base[clash] + (rng.random(len(clash)) * room[clash]).astype(np.int64)

@@ -105,6 +105,8 @@ class Traffic:
         those of the end of a window, true to the packet.
     first_pool, first_sequence:
         Where sample pools and all sequence numbers begin, to reach the 32-bit wrap.
+    reuse_buffer:
+        Write every window to the same memory: a block's datagrams are valid until the next block.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class Traffic:
         counters_s: int = 20,
         first_pool: int = 0,
         first_sequence: int = 0,
+        reuse_buffer: bool = False,
     ) -> None:
         self.model = model
         self.start_ns = start_ns
@@ -140,6 +143,7 @@ class Traffic:
         self._counters_sequence = np.zeros(interfaces, np.int64)
         self._mean_octets = model.mean_octets()
         self._windows = 0
+        self._out = np.empty(0, np.uint8) if reuse_buffer else None
 
     def generate(self, seconds: float, window_s: float = 1) -> Iterator[GeneratedBlock]:
         """Yield the blocks of ``seconds`` of event time; a later call goes on where this one ended."""
@@ -154,17 +158,21 @@ class Traffic:
         truth: TrafficTruth | None = None
         blocks: list[Datagrams] = []
         at = start_ns
-        for stop, event in self._stops(start_ns, span_ns):
+        stops = self._stops(start_ns, span_ns)
+        out = self._out if len(stops) == 1 else None
+        for stop, event in stops:
             samples, part = self._step(at, stop - at)
             truth = truth.plus(part) if truth else part
             counters = self._counters_samples(stop) if event is None else None
-            blocks.append(encode(self.model.agents, self._streams, samples, counters))
+            blocks.append(encode(self.model.agents, self._streams, samples, counters, out=out))
             parts.append(samples)
             if event is not None:
                 self._apply(event, stop)
             at = stop
         if truth is None:
             raise ValueError("a window must be longer than nothing")
+        if self._out is not None and len(self._out) < len(blocks[0].buffer):
+            self._out = np.empty(len(blocks[0].buffer) * 5 // 4, np.uint8)
         names = parts[0]
         columns = {name: np.concatenate([part[name] for part in parts]) for name in names}
         return GeneratedBlock(join(blocks), truth, columns)
@@ -208,8 +216,7 @@ class Traffic:
         passed = np.bincount(model.hop_source, weights=at_hop.sum(axis=1), minlength=len(self._rate)).astype(
             np.int64
         )
-        place = draw_places(rng, source, passed)
-        order = np.argsort((np.cumsum(passed) - passed)[source] + place, kind="stable")
+        place, order = draw_places(rng, source, passed)
         hop, size, source, place = hop[order], size[order], source[order], place[order]
 
         is_kept = self._dropped(source)
