@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
+from itertools import cycle
 from typing import Any, Final
 
 from .plan import OVERLAPPING, PUBLIC, City, Department, District, Entity, Pool, suffix, table, title
@@ -26,6 +28,11 @@ _MOST_PER_HOST: Final = 8
 _PORTAL_PERCENT: Final = 35  # how much of its peak a department's own website or office system carries
 _CITY_PERCENT: Final = 40  # the city's share of an application that every district runs too
 SHARED_PORTALS: Final = "waf-443"
+
+
+#: provider -> its public addresses: the first 32 translate clients, the others publish servers
+PROVIDER_POOLS: Final = {"isp1": "203.0.113.0/25", "isp2": "203.0.113.128/25", "isp3": "198.51.100.0/25"}
+_TRANSLATING: Final = 32
 
 
 @dataclass
@@ -199,6 +206,11 @@ def _storage_hosts(members: list[Application], in_a: int, in_b: int) -> list[Hos
     return sources + targets
 
 
+def _hosts_after(prefix: str) -> Iterator[IPv4Address]:
+    """Return an iterator over the addresses of a provider's pool that publish servers."""
+    return iter(list(IPv4Network(prefix))[_TRANSLATING:-1])
+
+
 def _address(hosting: Hosting, city: City) -> None:
     """Give every host its name, its segment's next addresses and, in the Internet area, a published one."""
     pools = {
@@ -235,8 +247,10 @@ def _address(hosting: Hosting, city: City) -> None:
             if zone == "dc-private" and owner in OVERLAPPING:
                 copy, place = divmod(number - 4, 200)
                 mine.append(f"192.168.{10 + 2 * copy + (site == 'DC-B')}.{place + 10}")
-    pools6 = {"203.0.113.0/25": 32, "203.0.113.128/25": 160, "198.51.100.0/25": 32}
-    turns = ("203.0.113.0/25", "203.0.113.128/25", "203.0.113.0/25", "198.51.100.0/25")
+    published = {
+        "DC-A": cycle([_hosts_after(PROVIDER_POOLS["isp1"])]),
+        "DC-B": cycle([_hosts_after(PROVIDER_POOLS["isp2"]), _hosts_after(PROVIDER_POOLS["isp3"])]),
+    }
     for host in hosting.hosts:
         instance = (
             f"vpn-{host.owner.name}"
@@ -252,11 +266,10 @@ def _address(hosting: Hosting, city: City) -> None:
         for application in host.applications:
             application.servers.append(host.name)
             application.instance = instance
-        pool = turns[len(hosting.published) % len(turns)]
-        if host.zone == "dc-internet" and pools6[pool] % 128 < 126:
-            base = pool.split("/")[0].rsplit(".", 1)[0]
-            hosting.published.append({"address": f"{base}.{pools6[pool]}", "server": host.name})
-            pools6[pool] += 1
+        if host.zone == "dc-internet":
+            address = next(next(published[host.site]), None)
+            if address is not None:  # a scaled city has more servers than public addresses
+                hosting.published.append({"address": str(address), "server": host.name})
 
 
 def _elsewhere(hosting: Hosting, city: City) -> None:

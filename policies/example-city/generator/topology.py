@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from .plan import OVERLAPPING, City, Entity
+from .services import PROVIDER_POOLS
 
 TEN: Final = "10 Gbit/s"
 ONE: Final = "1 Gbit/s"
@@ -204,9 +205,9 @@ class Topology:
                     "internal",
                 )
         for device in self.centre_cores["DC-B"]:
-            interface = device.port(TEN, "storage test bed")
+            port = device.port(TEN, "storage test bed")
             self.blind_ports.append(
-                {"device": device.name, "interface": interface, "reason": "the card has no sampling licence"}
+                {"device": device.name, "interface": port, "reason": "the card has no sampling licence"}
             )
 
     def _primary(self, site: str, number: int) -> str:
@@ -281,6 +282,9 @@ class Topology:
                 core = self.cores[site]
                 self._join(core, firewall, "exit", both=False)
                 port = self._ports[core.name, firewall.name]
+                # the firewall between the two has no telemetry: paths pass from one to the other
+                self._ports.setdefault((core.name, router.name), port)
+                self._ports.setdefault((router.name, core.name), self._ports[router.name, firewall.name])
                 self._meter(f"exit-{core.short}-{number}", core, port, "outside", "exit")
                 self.blind_ports += [
                     {
@@ -320,8 +324,8 @@ class Topology:
         """Say how each site reaches the data centres, the exit and the province.
 
         ``via`` goes device by device: the interface a packet enters by, then the one it leaves by. At a
-        path's two ends only the interface towards the path is given: the other one depends on the user
-        (``access-...`` links) or on the server's leaf.
+        path's two ends inside the city only the interface towards the path is given: the other one depends
+        on the user (``access-...`` links) or on the server's leaf. Exit routers lie outside NAT.
         """
 
         def way(
@@ -338,24 +342,29 @@ class Topology:
                 ]
             self.paths.append({"name": name.lower(), "from": start, "to": end, "via": via})
 
-        cores, firewall = self.cores, self.devices["YH-DCA-FW01"]
+        cores = self.cores
         for number, (site, pair) in enumerate(self.aggregation.items(), 1):
-            first = cores[self._primary(site, number if site.startswith("S") else number - 4)]
+            number = number if site.startswith("S") else number - 4
+            core = cores[self._primary(site, number)]
             for centre in LEAFS:
                 way(
                     f"{site}-{centre}",
                     site,
                     centre,
-                    [pair[0], first, cores[centre], self.centre_cores[centre][0]],
+                    [pair[0], core, cores[centre], self.centre_cores[centre][0]],
                 )
-            exit_way = [pair[0], first, cores["DC-A"]]
-            way(f"{site}-internet", site, "internet", exit_way, last=firewall.name)
-            way(f"{site}-province", site, "province", [*exit_way, self.edges["DC-A"]], last="province")
+            for name, centre, _ in ISPS:
+                if centre == ("DC-A" if number % 2 else "DC-B"):
+                    inside = [pair[0], core, cores[centre], self.exit_routers[centre]]
+                    way(f"{site}-internet-{name}", site, "internet", inside, last=name)
+            inside = [pair[0], core, cores["DC-A"], self.edges["DC-A"]]
+            way(f"{site}-province", site, "province", inside, last="province")
+        for name, centre, _ in ISPS:
+            inside = [self.exit_routers[centre], cores[centre], self.centre_cores[centre][0]]
+            way(f"internet-{name}-{centre}", "internet", centre, inside, first=name)
         for centre in LEAFS:
-            inner = [cores[centre], self.centre_cores[centre][0]]
-            outer = self.devices[f"YH-{centre.replace('-', '')}-FW01"]
-            way(f"internet-{centre}", "internet", centre, inner, first=outer.name)
-            across = inner if centre == "DC-A" else [cores["DC-A"], *inner]
+            inside = [cores[centre], self.centre_cores[centre][0]]
+            across = inside if centre == "DC-A" else [cores["DC-A"], *inside]
             way(f"province-{centre}", "province", centre, [self.edges["DC-A"], *across], first="province")
         way("dc-a-dc-b", "DC-A", "DC-B", [self.centre_cores["DC-A"][0], self.centre_cores["DC-B"][0]])
 
@@ -395,32 +404,31 @@ class Topology:
         return entity
 
     def link_groups(self) -> list[Entity]:
-        """Return the groups that fail over as a whole: the exit and the uplink."""
+        """Return the groups that share one job: the exit, the uplink and every trunk."""
         groups: list[Entity] = []
         for name, members in (("exit", self.exit_links), ("uplink", self.uplink_links)):
             states = [{"name": f"{link.removeprefix('exit-')}-down", "down": [link]} for link in members]
             groups.append({"name": name, "members": members, "failure_states": states})
-        between = {
-            number: [
-                link["name"]
-                for link in self.links
-                if link["name"].startswith(f"datacentre-{device.short}-dcb-dr")
-            ]
-            for number, device in enumerate(self.centre_cores["DC-A"], 1)
-        }
-        groups.append(
-            {
-                "name": "between-data-centres",
-                "members": [link for links in between.values() for link in links],
-                "failure_states": [{"name": f"path-{n}-down", "down": links} for n, links in between.items()],
-            }
-        )
+        for device in self.devices.values():
+            for neighbour, trunk in device.bundles.items():
+                members = [
+                    link["name"]
+                    for link in self.links
+                    for port in device.interfaces
+                    if link["device"] == device.name
+                    and link["interface"] == port["name"]
+                    and port.get("bundle") == trunk["name"]
+                ]
+                there = self.devices[neighbour].short
+                states = [{"name": f"member-{n}-down", "down": [link]} for n, link in enumerate(members, 1)]
+                groups.append(
+                    {"name": f"trunk-{device.short}-{there}", "members": members, "failure_states": states}
+                )
         return groups
 
     def nat_pools(self) -> list[Entity]:
         """Return each provider's pool of translated addresses."""
-        prefixes = ("203.0.113.0/25", "203.0.113.128/25", "198.51.100.0/25")
         return [
             {"name": f"{name}-pool", "prefixes": [prefix], "link": f"exit-{name}"}
-            for (name, _, _), prefix in zip(ISPS, prefixes, strict=True)
+            for name, prefix in PROVIDER_POOLS.items()
         ]
