@@ -90,7 +90,7 @@ def applications(city: City, hosting: Hosting) -> list[Entity]:
         entry: Entity = {
             "application": application.name,
             "pattern": pattern,
-            "peak": f"{max(1, round(application.peak_mbps * 1000))} kbit/s",
+            "peak": f"{max(0.001, round(application.peak_mbps, 3)):g} Mbit/s",
             "path": "uplink" if kind == "uplink" else kind,
             "users": _users(application, city, hosting),
             "request_share": _SENDING.get(service_class, REQUEST_SHARE[kind]),
