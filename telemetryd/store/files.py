@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 TEMPORARY_SUFFIX: Final = ".tmp"
+_BLOCK_OCTETS: Final = 1 << 20
 
 
 class Files:
@@ -21,7 +22,7 @@ class Files:
         """Open a new file for writing, emptying one of the same name."""
         return path.open("wb")
 
-    def write(self, file: BinaryIO, data: bytes | memoryview) -> None:
+    def write(self, file: BinaryIO, data: bytes | bytearray) -> None:
         """Write all of ``data``."""
         file.write(data)
 
@@ -50,8 +51,8 @@ class Files:
 class NewFile:
     """A file-like sink that becomes visible under its final name only by :meth:`publish`.
 
-    Counts and checksums (CRC-32) what passes through. As a context manager it closes the file; the
-    temporary name of one that was not published is left to :meth:`discard` or to the next open for
+    Counts and checksums (CRC-32) what passes through, and passes it on in large blocks. As a context
+    manager it closes the file; what was not published keeps its temporary name until the next open for
     writing. The caller syncs the directory, once for all files of a commit.
     """
 
@@ -60,6 +61,7 @@ class NewFile:
         self._path = path
         self._temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
         self._file = files.create(self._temporary)
+        self._held = bytearray()
         self.octets = 0
         self.crc32 = 0
 
@@ -74,13 +76,18 @@ class NewFile:
         """Tell whether the file was closed (asked by pyarrow)."""
         return self._file.closed
 
-    def write(self, data: bytes | memoryview) -> int:
+    def write(self, data: bytes) -> int:
         """Append ``data`` and return its length in octets."""
-        view = memoryview(data).cast("B")
-        self._files.write(self._file, view)
-        self.crc32 = zlib.crc32(view, self.crc32)
-        self.octets += len(view)
-        return len(view)
+        self._held += data
+        self.octets += len(data)
+        if len(self._held) >= _BLOCK_OCTETS:
+            self._pass_on()
+        return len(data)
+
+    def _pass_on(self) -> None:
+        self.crc32 = zlib.crc32(self._held, self.crc32)
+        self._files.write(self._file, self._held)
+        self._held = bytearray()
 
     def tell(self) -> int:
         """Return the number of octets written."""
@@ -90,7 +97,8 @@ class NewFile:
         """Do nothing: :meth:`publish` brings everything to the disk at once (asked by pyarrow)."""
 
     def publish(self) -> None:
-        """Sync the content and give the file its final name."""
+        """Sync the content and give the file its final name; ``crc32`` is complete from then on."""
+        self._pass_on()
         self._files.sync(self._file)
         self._file.close()
         self._files.rename(self._temporary, self._path)
