@@ -307,6 +307,11 @@ cdef class Classifier:
                 self._classify_row(row)
         self._classes.n = rows
 
+    @property
+    def unregistered_count(self):
+        """Number of ports that got a link code of their own."""
+        return self._link_count
+
     def unregistered(self):
         """Describe the ports that got a link code of their own, in the order of their codes."""
         cdef uint32_t index, device

@@ -262,9 +262,7 @@ class _Compiler:
             for binding in instance.interfaces
         }
         ports: list[tuple[int, Device, Interface]] = [
-            (row, device, port)
-            for row, device in enumerate(registry.devices, start=1)
-            for port in device.interfaces
+            (row, device, port) for row, device in enumerate(registry.devices, start=1) for port in device.interfaces
         ]
         count = len(ports) + 1
         columns: dict[str, NDArray[Any]] = {

@@ -80,6 +80,11 @@ class Classifier:
             self._classify_row(row, agents[int(self._samples["datagram"][row])])
         self._classes.n = self._samples.n
 
+    @property
+    def unregistered_count(self) -> int:
+        """Number of ports that got a link code of their own."""
+        return len(self._links)
+
     def unregistered(self) -> dict[str, NDArray[np.uint64]]:
         """Describe the ports that got a link code of their own, in the order of their codes.
 
@@ -179,9 +184,7 @@ class Classifier:
             application = APPLICATION_LABELLED
         elif sample["ip_version"]:
             source = self._leaf(instance, sample["ip_version"], sample["source_hi"], sample["source_lo"])
-            destination = self._leaf(
-                instance, sample["ip_version"], sample["destination_hi"], sample["destination_lo"]
-            )
+            destination = self._leaf(instance, sample["ip_version"], sample["destination_hi"], sample["destination_lo"])
             source_zone = int(tables.leaf_zone[source])
             destination_zone = int(tables.leaf_zone[destination])
             application, server = self._application(sample, source, destination)
@@ -227,16 +230,8 @@ class Classifier:
         if mapped:
             faces = int(tables.interface_faces[mapped])
             # Which way the packet crossed the port follows from which of its ends lies beyond it.
-            inward = (
-                (direction == Direction.INBOUND)
-                if faces != Faces.INSIDE
-                else (direction == Direction.OUTBOUND)
-            )
-            outward = (
-                (direction == Direction.OUTBOUND)
-                if faces != Faces.INSIDE
-                else (direction == Direction.INBOUND)
-            )
+            inward = (direction == Direction.INBOUND) if faces != Faces.INSIDE else (direction == Direction.OUTBOUND)
+            outward = (direction == Direction.OUTBOUND) if faces != Faces.INSIDE else (direction == Direction.INBOUND)
             link_in = int(tables.interface_link[mapped]) if inward else 0
             link_out = int(tables.interface_link[mapped]) if outward else 0
             if int(tables.interface_counts[mapped]) & category:

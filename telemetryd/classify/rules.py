@@ -58,9 +58,7 @@ def flatten(rules: tuple[Rule, ...]) -> list[tuple[int, int, int]]:
     for bound in bounds:
         application, rank = 0, 0
         for first, end, cover_rank, cover_application in covers:
-            if first <= bound < end and (
-                cover_rank > rank or (cover_rank == rank and cover_application < application)
-            ):
+            if first <= bound < end and (cover_rank > rank or (cover_rank == rank and cover_application < application)):
                 application, rank = cover_application, cover_rank
         if not intervals or intervals[-1][1:] != (application, rank):
             intervals.append((bound, application, rank))
