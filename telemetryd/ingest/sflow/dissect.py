@@ -297,12 +297,13 @@ def _read_payload(
 def _read_ppp(packet: Packet, octets: bytes, at: int, end: int, with_tunnels: bool) -> None:
     if octets[at : at + 2] == _PPP_ADDRESS_CONTROL:
         at += 2
-    if at == end or (octets[at] & 1 == 0 and end - at < 2):
+    # An odd first octet is a compressed protocol field (RFC 1661, section 2); ff alone may be ff 03, cut.
+    if at == end or (end - at < 2 and (octets[at] & 1 == 0 or octets[at] == 0xFF)):
         packet.truncated = True
         return
     protocol = octets[at]
     at += 1
-    if protocol & 1 == 0:  # an odd first octet is a compressed protocol field (RFC 1661, section 2)
+    if protocol & 1 == 0:
         protocol = protocol << 8 | octets[at]
         at += 1
     if protocol == PPP_MPLS:
@@ -311,18 +312,14 @@ def _read_ppp(packet: Packet, octets: bytes, at: int, end: int, with_tunnels: bo
         _read_ppp_payload(packet, protocol, octets, at, end, with_tunnels)
 
 
-def _read_ppp_payload(
-    packet: Packet, protocol: int, octets: bytes, at: int, end: int, with_tunnels: bool
-) -> None:
+def _read_ppp_payload(packet: Packet, protocol: int, octets: bytes, at: int, end: int, with_tunnels: bool) -> None:
     if protocol == PPP_IPV4:
         _read_ipv4(packet, octets, at, end, with_tunnels)
     elif protocol == PPP_IPV6:
         _read_ipv6(packet, octets, at, end, with_tunnels)
 
 
-def _read_labels(
-    packet: Packet, octets: bytes, at: int, end: int, with_pseudowire: bool, with_tunnels: bool
-) -> None:
+def _read_labels(packet: Packet, octets: bytes, at: int, end: int, with_pseudowire: bool, with_tunnels: bool) -> None:
     """Read a label stack (RFC 3032) and guess its payload from the first nibble (RFC 4928)."""
     for _ in range(MOST_LABELS):
         if end - at < 4:
@@ -441,9 +438,7 @@ def _read_ipv6(packet: Packet, octets: bytes, at: int, end: int, with_tunnels: b
 # --- transport layers and tunnels ----------------------------------------------------------------------
 
 
-def _read_transport(
-    packet: Packet, protocol: int, octets: bytes, at: int, end: int, with_tunnels: bool
-) -> None:
+def _read_transport(packet: Packet, protocol: int, octets: bytes, at: int, end: int, with_tunnels: bool) -> None:
     if protocol in IP_WITH_PORTS:
         if end - at < 4:
             packet.truncated = True
