@@ -113,9 +113,7 @@ def full_ipv6(text: str) -> str:
 
 
 HEADER: dict[str, Translate] = {
-    **fields(
-        {"headerProtocol": "protocol", "sampledPacketSize": "frame_length", "strippedBytes": "stripped"}
-    ),
+    **fields({"headerProtocol": "protocol", "sampledPacketSize": "frame_length", "strippedBytes": "stripped"}),
     "headerLen": lambda record, packet: str(len(record["header"]) // 2),
     "headerBytes": lambda record, packet: bytes.fromhex(record["header"]).hex("-").upper(),
     "dstMAC": packet_mac("dst_mac"),
@@ -171,9 +169,7 @@ FLOW_RECORDS: dict[str, dict[str, Translate]] = {
             "out_priority": "dst_priority",
         }
     ),
-    "0:1002": fields(
-        {"nextHop": "nexthop", "srcSubnetMask": "src_mask_len", "dstSubnetMask": "dst_mask_len"}
-    ),
+    "0:1002": fields({"nextHop": "nexthop", "srcSubnetMask": "src_mask_len", "dstSubnetMask": "dst_mask_len"}),
     "0:1003": {
         **fields({"bgp_nexthop": "nexthop", "my_as": "as", "BGP_localpref": "localpref"}),
         **fields({"src_as": "src_as", "src_peer_as": "src_peer_as"}),
@@ -251,10 +247,7 @@ COUNTER_RECORDS: dict[str, dict[str, Any]] = {
         **fields(
             {
                 **{f"cpu_{name}": name for name in ("proc_run", "proc_total", "uptime", "contexts")},
-                **{
-                    f"cpu_{name}": f"cpu_{name}"
-                    for name in ("num", "speed", "user", "nice", "system", "idle")
-                },
+                **{f"cpu_{name}": f"cpu_{name}" for name in ("num", "speed", "user", "nice", "system", "idle")},
                 **{f"cpu_{name}": f"cpu_{name}" for name in ("wio", "sintr")},
                 "cpuintr": "cpu_intr",
                 "cpuinterrupts": "interrupts",
@@ -279,9 +272,7 @@ COUNTER_RECORDS: dict[str, dict[str, Any]] = {
         ),
     },
     "0:2006": {
-        **fields(
-            {f"nio_{name}": name for name in ("bytes_in", "pkts_in", "errs_in", "drops_in", "bytes_out")}
-        ),
+        **fields({f"nio_{name}": name for name in ("bytes_in", "pkts_in", "errs_in", "drops_in", "bytes_out")}),
         **fields({"nio_pkts_out": "packets_out", "nio_errs_out": "errs_out", "nio_drops_out": "drops_out"}),
     },
     "0:2201": {
@@ -316,9 +307,7 @@ COUNTER_RECORDS: dict[str, dict[str, Any]] = {
             "connections_max": "conn_max",
         }
     ),
-    "0:2207": fields(
-        {f"OVS_dp_{name}": name for name in ("hits", "misses", "lost", "mask_hits", "flows", "masks")}
-    ),
+    "0:2207": fields({f"OVS_dp_{name}": name for name in ("hits", "misses", "lost", "mask_hits", "flows", "masks")}),
 }
 
 # What sflowtool calls a record, against our name for it.

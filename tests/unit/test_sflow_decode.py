@@ -34,9 +34,7 @@ def test_unknown_records_and_samples_are_skipped_by_their_length() -> None:
     """Strangers are no damage: they are kept raw, and what follows is decoded."""
     stranger = pack_tag(8800, 2)
     decoded = decode_datagram(
-        datagram(
-            [(pack_tag(9, 9), b"\1\2\3\4"), sample_of("flow", [(stranger, b"\5" * 8), (1036, words(5))])]
-        )
+        datagram([(pack_tag(9, 9), b"\1\2\3\4"), sample_of("flow", [(stranger, b"\5" * 8), (1036, words(5))])])
     )
     assert decoded["errors"] == []
     assert decoded["samples"][0] == {"type": "unknown", "enterprise": 9, "format": 9, "raw": "01020304"}
@@ -77,9 +75,7 @@ def test_inner_counts_are_not_believed(inner: str) -> None:
         head = words(1, 0, 1, 2, 3) + (words(0) if inner == "list" else b"")
         record, errors = record_of("flow", tag, head + words(2**32 - 1, 2, 2**32 - 1, 0))
     elif tag is not None:
-        record, errors = record_of(
-            "flow", tag, (words(1, 0) if inner == "labels" else b"") + words(2**32 - 1, 1)
-        )
+        record, errors = record_of("flow", tag, (words(1, 0) if inner == "labels" else b"") + words(2**32 - 1, 1))
     else:
         head = words(1, 2, 3, 4) if inner == "lanes" else b""
         record, errors = record_of("counter", 10 if inner == "lanes" else 2001, head + words(2**32 - 1, 1, 1))

@@ -371,11 +371,26 @@ def test_a_cut_inner_packet_leaves_the_outer_one_whole(name: str) -> None:
 @pytest.mark.parametrize(
     ("protocol", "octets", "expected"),
     [
-        pytest.param(1, ethernet(0x0800, UDP4, *[(0x8100, 1)] * 9), {**LINK, "vlans": [{"vid": 1, "pcp": 0}] * 8, "truncated": True}, id="nine-tags"),
-        pytest.param(13, label(16, False) * 17, {"mpls": [{**LABEL, "bottom": False}] * 16, "truncated": True}, id="seventeen-labels"),
-        pytest.param(12, ipv6(0, b"\0\0" + bytes(6), length=0)[:40] + (b"\0\0" + bytes(6)) * 9, {**IP6, "protocol": 0, "ip_length": 40, "extension_headers": [0] * 8, "truncated": True}, id="nine-extension-headers"),
+        pytest.param(
+            1,
+            ethernet(0x0800, UDP4, *[(0x8100, 1)] * 9),
+            {**LINK, "vlans": [{"vid": 1, "pcp": 0}] * 8, "truncated": True},
+            id="nine-tags",
+        ),
+        pytest.param(
+            13,
+            label(16, False) * 17,
+            {"mpls": [{**LABEL, "bottom": False}] * 16, "truncated": True},
+            id="seventeen-labels",
+        ),
+        pytest.param(
+            12,
+            ipv6(0, b"\0\0" + bytes(6), length=0)[:40] + (b"\0\0" + bytes(6)) * 9,
+            {**IP6, "protocol": 0, "ip_length": 40, "extension_headers": [0] * 8, "truncated": True},
+            id="nine-extension-headers",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_nests_too_deep_is_cut_off(protocol: int, octets: bytes, expected: dict[str, Any]) -> None:
     """Stacks are bounded: 8 tags, 16 labels, 8 extension headers; deeper ones count as truncated."""
     packet = dissect(octets, protocol)
@@ -415,9 +430,11 @@ def test_other_header_protocols_are_not_dissected(protocol: int) -> None:
         pytest.param(udp(gtp(UDP4, message=1), destination=2152), 17, id="gtp-echo"),
         pytest.param(udp(gtp(UDP4, flags=0x50), destination=2152), 17, id="gtp-version-2"),
         pytest.param(udp(gtp(b"\x00" * 20), destination=2152), 17, id="gtp-of-no-ip"),
-        pytest.param(udp(gtp(UDP4, 0x34, b"\0\0\0\x85" + bytes(4)), destination=2152), 17, id="gtp-extension-of-length-0"),
+        pytest.param(
+            udp(gtp(UDP4, 0x34, b"\0\0\0\x85" + bytes(4)), destination=2152), 17, id="gtp-extension-of-length-0"
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_known_tunnel_has_no_inner_packet(payload: bytes, protocol: int) -> None:
     """A tunnel that is not understood is the packet's payload, and no damage."""
     packet = dissect(ipv4(protocol, payload), HEADER_IPV4)

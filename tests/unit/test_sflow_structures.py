@@ -269,9 +269,7 @@ def test_a_sample_decodes_to_its_fields(tag: int) -> None:
     body = b"".join(octets for octets, _ in parts)
     assert len(body) == {1: 28, 2: 8, 3: 40, 4: 12, 5: 28}[tag]
     (sample,) = decode_datagram(datagram([(tag, body + words(0))]))["samples"]
-    assert sample["type"] == {1: "flow_sample", 3: "flow_sample", 5: "discarded_packet"}.get(
-        tag, "counters_sample"
-    )
+    assert sample["type"] == {1: "flow_sample", 3: "flow_sample", 5: "discarded_packet"}.get(tag, "counters_sample")
     for field, (_, value) in zip(fixed, parts, strict=True):
         assert sample[field.name] == value, field.name
     for short in range(0, len(body) + 4, 4):
@@ -310,15 +308,12 @@ def test_inmon_metrics() -> None:
         ("gauge_double", struct.pack(">d", 0.1), 0.1),
     ]
     body = xdr(b"host") + words(len(values))
-    body += b"".join(
-        xdr(name.encode()) + words(kind) + octets for kind, (name, octets, _) in enumerate(values)
-    )
+    body += b"".join(xdr(name.encode()) + words(kind) + octets for kind, (name, octets, _) in enumerate(values))
     (sample,) = decode_datagram(datagram([(pack_tag(4300, 1002), body)]))["samples"]
     assert sample["type"] == "rtmetric"
     assert sample["datasource"] == "host"
     assert sample["metrics"] == [
-        {"name": name, "type": kind, "type_name": name, "value": value}
-        for kind, (name, _, value) in enumerate(values)
+        {"name": name, "type": kind, "type_name": name, "value": value} for kind, (name, _, value) in enumerate(values)
     ]
 
 
@@ -335,9 +330,7 @@ def test_inmon_flows() -> None:
         ("double", struct.pack(">d", float("inf")), None),
     ]
     body = xdr(b"host") + words(400, 8000, len(values))
-    body += b"".join(
-        xdr(name.encode()) + words(kind) + octets for kind, (name, octets, _) in enumerate(values)
-    )
+    body += b"".join(xdr(name.encode()) + words(kind) + octets for kind, (name, octets, _) in enumerate(values))
     (sample,) = decode_datagram(datagram([(pack_tag(4300, 1003), body)]))["samples"]
     assert (sample["type"], sample["sampling_rate"], sample["sample_pool"]) == ("rtflow", 400, 8000)
     assert [entry["value"] for entry in sample["fields"]] == [value for _, _, value in values]

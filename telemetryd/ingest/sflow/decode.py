@@ -85,9 +85,7 @@ def decode_datagram(data: bytes | bytearray | memoryview) -> dict[str, Any]:
         if "packet" in sample:
             source: PacketSource | None = sample["packet"]
             sample["packet"] = source.packet.describe() if source is not None and source.packet else None
-    datagram["errors"] = [
-        {"reason": damage.reason.label, "offset": damage.offset} for damage in datagram["errors"]
-    ]
+    datagram["errors"] = [{"reason": damage.reason.label, "offset": damage.offset} for damage in datagram["errors"]]
     return datagram
 
 
@@ -174,9 +172,7 @@ def _read_header(octets: bytes, datagram: dict[str, Any]) -> tuple[int, int]:
     return offset + _AFTER_ADDRESS.size, count
 
 
-def _read_samples(
-    octets: bytes, offset: int, count: int, samples: list[dict[str, Any]], errors: list[Damage]
-) -> None:
+def _read_samples(octets: bytes, offset: int, count: int, samples: list[dict[str, Any]], errors: list[Damage]) -> None:
     end = len(octets)
     for _ in range(count):
         if end - offset < _TAG_AND_LENGTH.size:
@@ -195,9 +191,7 @@ def _read_samples(
         offset = start + (length + 3 & ~3)
 
 
-def _read_sample(
-    octets: bytes, tag: int, start: int, stop: int, errors: list[Damage]
-) -> dict[str, Any] | None:
+def _read_sample(octets: bytes, tag: int, start: int, stop: int, errors: list[Damage]) -> dict[str, Any] | None:
     enterprise, form = unpack_tag(tag)
     layouts = SAMPLES.get(tag)
     if layouts is None:

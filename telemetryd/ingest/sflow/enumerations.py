@@ -68,9 +68,7 @@ ENUMERATIONS: Final[dict[str, dict[int, str]]] = {
     "machine_type": _numbered(
         "unknown other x86 x86_64 ia64 sparc alpha powerpc m68k mips arm hppa s390",
     ),
-    "os_name": _numbered(
-        "unknown other linux windows darwin hpux aix dragonfly freebsd netbsd openbsd osf solaris"
-    ),
+    "os_name": _numbered("unknown other linux windows darwin hpux aix dragonfly freebsd netbsd openbsd osf solaris"),
     "domain_state": _numbered("nostate running blocked paused shutdown shutoff crashed"),
     # sFlow discussion list, transactions of the old host draft
     "transaction_direction": _numbered("client server", 1),

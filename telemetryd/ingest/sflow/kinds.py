@@ -132,8 +132,7 @@ def _read_labels(octets: bytes, offset: int, end: int) -> tuple[list[Fields], in
 def _read_tags(octets: bytes, offset: int, end: int) -> tuple[list[Fields], int]:
     words, offset = _read_words(octets, offset, end)
     return [
-        {"tpid": word >> 16, "vid": word & 0xFFF, "pcp": word >> 13 & 7, "dei": bool(word >> 12 & 1)}
-        for word in words
+        {"tpid": word >> 16, "vid": word & 0xFFF, "pcp": word >> 13 & 7, "dei": bool(word >> 12 & 1)} for word in words
     ], offset
 
 
@@ -259,9 +258,7 @@ FIXED: Final[dict[str, Fixed]] = {
 }
 
 
-def _read_fixed(
-    unpack: Struct, convert: Callable[..., Any] | None, octets: bytes, offset: int, end: int
-) -> Any:
+def _read_fixed(unpack: Struct, convert: Callable[..., Any] | None, octets: bytes, offset: int, end: int) -> Any:
     if end - offset < unpack.size:
         raise ShortError
     items = unpack.unpack_from(octets, offset)

@@ -143,9 +143,7 @@ class Structure:
         return offset
 
 
-def read_structure(
-    layouts: tuple[Structure, ...], octets: bytes, offset: int, end: int
-) -> tuple[Fields, bool]:
+def read_structure(layouts: tuple[Structure, ...], octets: bytes, offset: int, end: int) -> tuple[Fields, bool]:
     """Read one structure that fills ``octets[offset:end]``; octets behind its last field are legal.
 
     Returns
@@ -218,9 +216,7 @@ def _with_padded_addresses(structure: Structure) -> Structure:
     """Return the layout that host-sflow writes: an unknown address is followed by four octets."""
     return replace(
         structure,
-        fields=tuple(
-            replace(f, kind="address_of_four") if f.kind == "address" else f for f in structure.fields
-        ),
+        fields=tuple(replace(f, kind="address_of_four") if f.kind == "address" else f for f in structure.fields),
     )
 
 
