@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 GZIP_MAGIC: Final = b"\x1f\x8b"
 ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+MAGIC_OCTETS: Final = 4
 ZSTD_SKIPPABLE_MAGIC: Final = b"\x2a\x4d\x18"  # after a first octet 0x50..0x5f
 
 MAPPED_WINDOW_OCTETS: Final = 64 * 1024 * 1024
@@ -78,7 +79,7 @@ class MappedSource:
         self.base = 0
         self.damage: str | None = None
         self.window: NDArray[Any] = np.zeros(0, dtype=np.uint8)
-        self.slide(0, 0)
+        self.slide(0, MAGIC_OCTETS)
 
     def slide(self, position: int, needed: int) -> bool:
         """Map the window anew; see :class:`Source`."""
@@ -130,7 +131,7 @@ class StreamSource:
         self.base = 0
         self.damage: str | None = None
         self.window: NDArray[Any] = self._block[:0]
-        self.slide(0, 1)
+        self.slide(0, MAGIC_OCTETS)
 
     def slide(self, position: int, needed: int) -> bool:
         """Move what is left to the front and read on behind it; see :class:`Source`."""
@@ -210,8 +211,7 @@ class GzipReader:
                 self._member = zlib.decompressobj(wbits=31)
             if not self._input:
                 self._input = self._pipe.read(READ_OCTETS)
-                if not self._input:
-                    raise StreamDamageError("the gzip file ends before its end mark")
+            is_cut = not self._input
             try:
                 octets = self._member.decompress(self._input, most)
             except zlib.error as error:
@@ -219,6 +219,8 @@ class GzipReader:
             self._input = self._member.unconsumed_tail
             if octets:
                 return octets
+            if is_cut:
+                raise StreamDamageError("the gzip file ends before its end mark")
 
 
 class ZstdReader:
@@ -266,8 +268,8 @@ def open_source(file: io.FileIO, *, window_octets: int | None = None) -> Source:
         Octets of the window to map, or of the block to read into; None for the default of each.
     """
     head = b""
-    while len(head) < len(ZSTD_MAGIC):
-        octets = file.read(len(ZSTD_MAGIC) - len(head))
+    while len(head) < MAGIC_OCTETS:
+        octets = file.read(MAGIC_OCTETS - len(head))
         if not octets:
             break
         head += octets
