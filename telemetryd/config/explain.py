@@ -65,9 +65,9 @@ def explain(
     problems = []
     for details in error.errors(include_url=False):
         path = tuple(details["loc"])
+        if details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]:
+            continue  # its entries are there; they have mistakes of their own
         message, remedy = _words(details, model, path)
-        if message is None:
-            continue
         is_key = details["type"] == "extra_forbidden"
         problems.append(Problem(file, *locate(prefix + path, key=is_key), message, remedy))
     return problems

@@ -8,7 +8,7 @@ check needs no comparison of all with all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple, TypeAlias
 
@@ -129,24 +129,29 @@ def _check_ambiguous(registry: Registry, sources: Sources) -> None:
             _add_claims(groups, serve, "applications", row, entry, targets, default)
     for row, shared in enumerate(registry.shared_services):
         _add_claims(groups, shared, "shared_services", row, -1, targets, default)
-    reported: set[tuple[Place, Place]] = set()
+    reported: set[Hashable] = set()
     for group, claims in groups.items():
         if len(claims) > 1:
             _check_group(group, claims, registry, sources, reported)
 
 
 def _server_targets(registry: Registry) -> dict[str, list[_Target]]:
-    """Return server -> where a packet to it can be seen: its addresses, and those published for it."""
+    """Return server -> where a packet to it can be seen: its addresses, and those published for it.
+
+    An address of two servers is a mistake noted already: it counts for the first of them.
+    """
     default = registry.default_instance
     targets: dict[str, list[_Target]] = {}
-    for server in registry.servers:
-        instance = server.instance or default
-        targets[server.name] = [(instance, a.version, int(a), a.max_prefixlen) for a in server.addresses]
-    for public in registry.public_addresses:
-        address = public.address
-        target = (default, address.version, int(address), address.max_prefixlen)
-        if target not in targets.setdefault(public.server, []):
-            targets[public.server].append(target)
+    seen: set[_Target] = set()
+    places = [(server.name, server.instance or default, server.addresses) for server in registry.servers]
+    places += [(public.server, default, (public.address,)) for public in registry.public_addresses]
+    for name, instance, addresses in places:
+        own = targets.setdefault(name, [])
+        for address in addresses:
+            target = (instance, address.version, int(address), address.max_prefixlen)
+            if target not in seen:
+                seen.add(target)
+                own.append(target)
     return targets
 
 
@@ -174,69 +179,79 @@ def _add_claims(
                 group.append(claim)
 
 
-def _check_group(
-    group: _Group,
-    claims: list[_Claim],
-    registry: Registry,
-    sources: Sources,
-    reported: set[tuple[Place, Place]],
-) -> None:
-    """Note claims of different holders whose ports overlap.
+class _Held(NamedTuple):
+    """A claim and who holds it: its application, or the shared service that stands for the application."""
 
-    The holder of a claim is its application, or the shared service of exactly these ports that stands for
-    the application.
-    """
+    section: str
+    row: int
+    claim: _Claim
+
+    def is_other(self, other: _Held) -> bool:
+        return (self.section, self.row) != (other.section, other.row)
+
+    def key(self) -> Hashable:
+        """What a problem is reported once for."""
+        return self.claim.place if self.section == "applications" else (self.section, self.row)
+
+
+def _check_group(
+    group: _Group, claims: list[_Claim], registry: Registry, sources: Sources, reported: set[Hashable]
+) -> None:
+    """Note claims of different holders whose ports overlap."""
     claims.sort()
-    shared_at = {claim.first_port: claim.row for claim in claims if claim.serve < 0}
     width = group[2]
-    last: tuple[tuple[str, int], _Claim] | None = None  # of the previous holder, and of the one before it
-    before: tuple[tuple[str, int], _Claim] | None = None
+    shared_at: dict[int, list[int]] = {}
     for claim in claims:
-        holder = (claim.section, claim.row)
-        shared = shared_at.get(claim.first_port)
-        if shared is not None and claim.serve >= 0:
-            name = registry.applications[claim.row].name
-            if name in registry.shared_services[shared].applications:
-                holder = ("shared_services", shared)
-        other = last if last is not None and last[0] != holder else before
-        if other is not None and claim.first_port < other[1].first_port + width:
-            _report(group, claim, other[1], registry, sources, reported)
-        if last is not None and last[0] != holder:
+        if claim.serve < 0:
+            shared_at.setdefault(claim.first_port, []).append(claim.row)
+    last: _Held | None = None
+    before: _Held | None = None  # the last one of another holder than `last`
+    for claim in claims:
+        held = _hold(claim, shared_at, registry)
+        other = last if last is not None and last.is_other(held) else before
+        if other is not None and claim.first_port < other.claim.first_port + width:
+            _report(group, held, other, registry, sources, reported)
+        if last is not None and last.is_other(held):
             before = last
-        last = (holder, claim)
+        last = held
+
+
+def _hold(claim: _Claim, shared_at: dict[int, list[int]], registry: Registry) -> _Held:
+    """Find the holder: a shared service stands for its applications where it names exactly these ports."""
+    if claim.serve >= 0:
+        name = registry.applications[claim.row].name
+        for row in shared_at.get(claim.first_port, ()):
+            if name in registry.shared_services[row].applications:
+                return _Held("shared_services", row, claim)
+    return _Held(claim.section, claim.row, claim)
 
 
 def _report(
-    group: _Group,
-    claim: _Claim,
-    other: _Claim,
-    registry: Registry,
-    sources: Sources,
-    reported: set[tuple[Place, Place]],
+    group: _Group, held: _Held, other: _Held, registry: Registry, sources: Sources, reported: set[Hashable]
 ) -> None:
-    if (claim.section, claim.row, claim.serve) < (other.section, other.row, other.serve):
-        claim, other = other, claim  # the mistake stands where it was written last
-    pair = (claim.place, other.place)
+    """Note one pair, at the claim that was written last, or at the one that is outside a shared service."""
+    pair = frozenset((held.key(), other.key()))
     if pair in reported:  # on another address of the same server, or on another server
         return
     reported.add(pair)
+    other, held = sorted((held, other), key=lambda h: (h.section == "applications", *h.claim[2:]))
     (instance, version, network, length), protocol, width = group
     address = _spell(version, network, length)
-    ports = f"{claim.first_port}" if width == 1 else f"{claim.first_port}-{claim.first_port + width - 1}"
-    what = f"{spell_protocol(protocol)} {'all ports' if width > MAX_PORT else ports}"
+    first = held.claim.first_port
+    ports = "all ports" if width > MAX_PORT else f"{first}" if width == 1 else f"{first}-{first + width - 1}"
     sources.note(
-        claim.place,
-        f"{_name(claim, registry)} claims {what} of {address} in instance {instance}, "
-        f"as {_name(other, registry)} does",
+        held.claim.place,
+        f"{_name(held, registry)} claims {spell_protocol(protocol)} {ports} of {address} "
+        f"in instance {instance}, as {_name(other, registry)} does",
         "narrow one of the two (prefix, protocol, ports), or declare exactly this in shared_services "
-        f"with both applications (the other is at {sources.where(other.place)})",
+        f"with both applications (the other is at {sources.where(other.claim.place)})",
     )
 
 
-def _name(claim: _Claim, registry: Registry) -> str:
-    if claim.serve < 0:
-        return f'shared service "{registry.shared_services[claim.row].name}"'
-    return f'application "{registry.applications[claim.row].name}"'
+def _name(held: _Held, registry: Registry) -> str:
+    if held.section == "shared_services":
+        return f'shared service "{registry.shared_services[held.row].name}"'
+    return f'application "{registry.applications[held.row].name}"'
 
 
 def _spell(version: int, network: int, length: int) -> str:

@@ -35,7 +35,7 @@ class _Ports:
 
 def check_devices(registry: Registry, sources: Sources) -> None:
     """Note mistakes of devices and of all that refers to their ports."""
-    ports = {device.name: _ports(device) for device in registry.devices}
+    ports = {device.name: _ports(device) for device in reversed(registry.devices)}
     _check_agents(registry, sources)
     for row, device in enumerate(registry.devices):
         _check_interfaces(row, device, sources)

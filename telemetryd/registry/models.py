@@ -482,7 +482,7 @@ class Registry:
         return entities
 
     @cached_property
-    def _names(self) -> dict[str, Mapping[str, Any]]:
+    def _names(self) -> dict[str, dict[str, Any]]:
         return {}
 
     def by_name(self, section: str) -> Mapping[str, Any]:
@@ -491,7 +491,9 @@ class Registry:
         if names is None:
             if section in UNNAMED_SECTIONS:
                 raise KeyError(section)
-            names = self._names[section] = {entity.name: entity for entity in self.section(section)}  # type: ignore[attr-defined]
+            names = self._names[section] = {}
+            for entity in self.section(section):
+                names.setdefault(entity.name, entity)  # type: ignore[attr-defined]
         return names
 
     @property
