@@ -54,7 +54,7 @@ def _lines(batch: DatagramBatch) -> Iterator[str]:
     from json import dumps
 
     from telemetryd.ingest.sflow.decode import decode_datagram
-    from telemetryd.ingest.sflow.dissect import address_text
+    from telemetryd.ingest.sflow.packet import address_text
 
     view = batch.buffer.data
     for row in range(batch.n):

@@ -18,9 +18,10 @@ from socket import AF_INET, AF_INET6, inet_pton
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
-from telemetryd.ingest.sflow.dissect import IP_TCP, IP_WITH_PORTS, Ethernet, Packet, dissect
+from telemetryd.ingest.sflow.dissect import IP_TCP, IP_WITH_PORTS, dissect
 from telemetryd.ingest.sflow.kinds import VARIABLE, Fields, ShortError, read_word
 from telemetryd.ingest.sflow.layout import Layouts, read_structure, unpack_tag
+from telemetryd.ingest.sflow.packet import Ethernet, Packet
 from telemetryd.ingest.sflow.reasons import Reason
 from telemetryd.ingest.sflow.structures import COUNTER_RECORDS, FLOW_RECORDS, SAMPLES
 
