@@ -229,9 +229,7 @@ def counters_sample_layout(expanded: bool) -> Layout:
 def datagram_layout(ip_version: int) -> Layout:
     """Draw the datagram header up to and with the number of samples."""
     address: list[Field] = (
-        [("agent_lo", ">u4", None)]
-        if ip_version == 4
-        else [("agent_hi", ">u8", None), ("agent_lo", ">u8", None)]
+        [("agent_lo", ">u4", None)] if ip_version == 4 else [("agent_hi", ">u8", None), ("agent_lo", ">u8", None)]
     )
     return _build(
         [

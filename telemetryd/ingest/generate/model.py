@@ -43,10 +43,24 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
+class Header:
+    """What a packet's headers say, and whose it is by that."""
+
+    application: str
+    department: str
+    peer_department: str
+    source: End
+    destination: End
+    protocol: int
+    dscp: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Hop:
     """One device on a flow's path: where packets enter and leave, and what that counts towards.
 
     ``totals`` is (metering point, direction) where the hop meters; links are names, "" for none.
+    ``header`` is what packets look like here where that differs from their flow's header (NAT).
     """
 
     source: int
@@ -56,21 +70,16 @@ class Hop:
     link_out: str = ""
     totals: tuple[str, str] | None = None
     vlan_id: int = 0
+    header: Header | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FlowSpec:
-    """A stream of packets in one direction, belonging to one application and two departments."""
+    """A stream of packets in one direction, in one mix of sizes along one path."""
 
-    application: str
-    department: str
-    peer_department: str
-    source: End
-    destination: End
-    protocol: int
+    header: Header
     sizes: str
     path: tuple[Hop, ...]
-    dscp: int = 0
 
 
 @dataclass(slots=True)
@@ -84,20 +93,20 @@ class Model:
     source_agent, source_index, source_rate:
         Per sampling source, shape (s,): row of ``agents`` (intp), ifIndex (uint32), 1 in N (uint32).
     ip_version, protocol, dscp:
-        uint8 per flow, shape (f,).
+        uint8 per header, shape (p,): the flows' own headers first, in the order of the flows.
     ends:
-        uint64, shape (f, 6): source hi, lo, mask, destination hi, lo, mask.
+        uint64, shape (p, 6): source hi, lo, mask, destination hi, lo, mask.
     ports:
-        uint16, shape (f, 2): source and destination, 0 is ephemeral.
+        uint16, shape (p, 2): source and destination, 0 is ephemeral.
     frame_length, share:
         uint32 and float64, shape (f, z): a flow's packet sizes and their shares of its packets.
-    hop_flow, hop_source:
-        intp, shape (h,): which flow, sampled by which source.
+    hop_flow, hop_header, hop_source:
+        intp, shape (h,): which flow, under which header, sampled by which source.
     hop_input, hop_output, hop_vlan:
         uint32, uint32, uint16, shape (h,).
     hop_totals, hop_link_in, hop_link_out:
         intp, shape (h,): codes of the key tables, ``NO_KEY`` for none.
-    interface_agent, interface_index, interface_speed_bps:
+    interface_agent, interface_index:
         Per interface with counters, shape (i,).
     hop_interface_in, hop_interface_out:
         intp, shape (h,): rows of the interfaces.
@@ -116,6 +125,7 @@ class Model:
     frame_length: NDArray[np.uint32] = field(init=False)
     share: NDArray[np.float64] = field(init=False)
     hop_flow: NDArray[np.intp] = field(init=False)
+    hop_header: NDArray[np.intp] = field(init=False)
     hop_source: NDArray[np.intp] = field(init=False)
     hop_input: NDArray[np.uint32] = field(init=False)
     hop_output: NDArray[np.uint32] = field(init=False)
@@ -131,25 +141,38 @@ class Model:
     link_keys: KeyTable = field(init=False)
 
     def __post_init__(self) -> None:
-        self._set_flows()
+        self._set_headers()
+        self._set_sizes()
         self._set_hops()
 
-    def _set_flows(self) -> None:
-        flows = self.flows
-        self.ip_version = np.array([flow.source.version for flow in flows], np.uint8)
-        self.protocol = np.array([flow.protocol for flow in flows], np.uint8)
-        self.dscp = np.array([flow.dscp for flow in flows], np.uint8)
+    def _set_headers(self) -> None:
+        headers = [flow.header for flow in self.flows]
+        rows = []
+        for number, flow in enumerate(self.flows):
+            for hop in flow.path:
+                rows.append(number if hop.header is None else len(headers))
+                if hop.header is not None:
+                    headers.append(hop.header)
+        self.hop_header = np.array(rows, np.intp)
+        self.ip_version = np.array([header.source.version for header in headers], np.uint8)
+        self.protocol = np.array([header.protocol for header in headers], np.uint8)
+        self.dscp = np.array([header.dscp for header in headers], np.uint8)
         self.ends = np.array(
-            [[*_words(flow.source), *_words(flow.destination)] for flow in flows], np.uint64
-        ).reshape(len(flows), 6)
-        self.ports = np.array([[w.source.port, w.destination.port] for w in flows], np.uint16)
-        mix = np.array([_MIX_NAMES.index(flow.sizes) for flow in flows], np.intp)
-        tagged = np.zeros(len(flows), bool)
-        for row, flow in enumerate(flows):
-            tagged[row] = any(hop.vlan_id for hop in flow.path)
+            [[*_words(header.source), *_words(header.destination)] for header in headers], np.uint64
+        ).reshape(len(headers), 6)
+        self.ports = np.array([[header.source.port, header.destination.port] for header in headers], np.uint16).reshape(
+            len(headers), 2
+        )
+
+    def _set_sizes(self) -> None:
+        mix = np.array([_MIX_NAMES.index(flow.sizes) for flow in self.flows], np.intp)
         needed = [
-            max(MIN_FRAME_LENGTH, header_octets(int(v), bool(t), int(p)) + FCS_OCTETS)
-            for v, t, p in zip(self.ip_version, tagged, self.protocol, strict=True)
+            max(
+                MIN_FRAME_LENGTH,
+                header_octets(flow.header.source.version, any(hop.vlan_id for hop in flow.path), flow.header.protocol)
+                + FCS_OCTETS,
+            )
+            for flow in self.flows
         ]
         self.frame_length = np.maximum(_SIZES[mix], np.array(needed, np.uint32)[:, None])
         self.share = _SHARES[mix]
@@ -159,7 +182,8 @@ class Model:
         hops = [(row, flow, hop) for row, flow in enumerate(self.flows) for hop in flow.path]
         totals, link_in, link_out = [], [], []
         for _, flow, hop in hops:
-            names = (flow.department, flow.peer_department, flow.application)
+            header = hop.header or flow.header
+            names = (header.department, header.peer_department, header.application)
             totals.append(self.totals_keys.code(*hop.totals, *names) if hop.totals else NO_KEY)
             link_in.append(self.link_keys.code(hop.link_in, "in", *names) if hop.link_in else NO_KEY)
             link_out.append(self.link_keys.code(hop.link_out, "out", *names) if hop.link_out else NO_KEY)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetryd.ingest.generate.layout import TCP, UDP
-from telemetryd.ingest.generate.model import End, FlowSpec, Hop, Model
+from telemetryd.ingest.generate.model import End, FlowSpec, Header, Hop, Model
 from telemetryd.ingest.generate.wire import Agents
 
 SERVER_PORT: Final = 1  # ifIndex, faces the servers
@@ -135,8 +135,10 @@ def plan_model(departments: int = 60, applications: int = 700, cores: int = 64, 
             owner = department_name(application % departments)
             protocol = _protocol(application)
             sizes = _SIZES[application % 3] if protocol == TCP else "voice"
-            flows.append(FlowSpec(*names, owner, client, server, protocol, "requests", (to_server,)))
-            flows.append(FlowSpec(*names, owner, server, client, protocol, sizes, (to_client,)))
+            request = Header(*names, owner, client, server, protocol)
+            response = Header(*names, owner, server, client, protocol)
+            flows.append(FlowSpec(request, "requests", (to_server,)))
+            flows.append(FlowSpec(response, sizes, (to_client,)))
     return Model(
         agents,
         source_agent=np.repeat(numbers, 2).astype(np.intp),

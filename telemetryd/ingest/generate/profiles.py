@@ -56,9 +56,7 @@ def known_truth(
     return traffic.generate(seconds, window_s)
 
 
-def zipf_rates(
-    model: Model, departments: int, applications: int, packets_per_s: float
-) -> NDArray[np.float64]:
+def zipf_rates(model: Model, departments: int, applications: int, packets_per_s: float) -> NDArray[np.float64]:
     """Return bit/s of each flow of a plan model, so that packets per second sum to ``packets_per_s``."""
     packets = np.repeat(zipf_weights(departments, applications) * packets_per_s, 2)
     packets[::2] *= REQUEST_SHARE

@@ -16,12 +16,33 @@ from numpy.typing import NDArray
 _DENSE: Final = 0.5
 
 
-def draw_samples(
-    rng: np.random.Generator, packets: NDArray[np.int64], one_in: NDArray[np.uint32]
-) -> NDArray[np.int64]:
-    """Return how many of each cell's ``packets`` are sampled at 1 in ``one_in``; shapes alike."""
-    drawn = rng.binomial(packets, 1.0 / one_in)
-    return np.where(one_in == 1, packets, drawn)
+def draw_samples(rng: np.random.Generator, packets: NDArray[np.int64], one_in: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Draw how many packets of each size each hop samples.
+
+    Parameters
+    ----------
+    packets:
+        Packets of each size that pass each hop, shape (h, z).
+    one_in:
+        1 in N of each hop's source, shape (h,).
+
+    Returns
+    -------
+    ndarray
+        int64 of shape (h, z).
+    """
+    passed = packets.sum(axis=1)
+    drawn = rng.binomial(passed, 1.0 / one_in)
+    sampled = np.zeros_like(packets)
+    # given their number, the sampled packets are any of the hop's packets: sizes without replacement
+    rows = np.flatnonzero(drawn)
+    left, wanted = passed[rows], drawn[rows]
+    for size in range(packets.shape[1] - 1):
+        mine = packets[rows, size]
+        sampled[rows, size] = rng.hypergeometric(mine, left - mine, wanted)
+        left, wanted = left - mine, wanted - sampled[rows, size]
+    sampled[rows, -1] = wanted
+    return sampled
 
 
 def draw_places(

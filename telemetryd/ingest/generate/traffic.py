@@ -209,13 +209,11 @@ class Traffic:
         at_hop = packets[model.hop_flow]  # (h, z)
         truth = self._truth(start_ns, span_ns, packets)
 
-        sampled = draw_samples(rng, at_hop, self._rate[model.hop_source][:, None])
+        sampled = draw_samples(rng, at_hop, self._rate[model.hop_source])
         cell = np.repeat(np.arange(sampled.size), sampled.ravel())
         hop, size = np.divmod(cell, sampled.shape[1])
         source = model.hop_source[hop]
-        passed = np.bincount(model.hop_source, weights=at_hop.sum(axis=1), minlength=len(self._rate)).astype(
-            np.int64
-        )
+        passed = np.bincount(model.hop_source, weights=at_hop.sum(axis=1), minlength=len(self._rate)).astype(np.int64)
         place, order = draw_places(rng, source, passed)
         hop, size, source, place = hop[order], size[order], source[order], place[order]
 
@@ -247,27 +245,27 @@ class Traffic:
     def _packets(self, hop: NDArray[np.intp], size: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
         """Return the packet columns of samples of (hop, size): fixed parts by flow, the rest drawn."""
         model, rng, n = self.model, self._rng, len(hop)
-        flow = model.hop_flow[hop]
-        ends = model.ends[flow]
+        header = model.hop_header[hop]
+        ends = model.ends[header]
         hosts = rng.integers(0, 2**64, (2, n), np.uint64)
-        ports = model.ports[flow]
+        ports = model.ports[header]
         ephemeral = rng.integers(*_EPHEMERAL, n, np.uint16)
-        protocol = model.protocol[flow]
+        protocol = model.protocol[header]
         flags = _ACK_PSH[rng.integers(0, len(_ACK_PSH), n, np.uint8)]
         return {
             "input_format": np.zeros(n, np.uint8),
             "input": model.hop_input[hop],
             "output_format": np.zeros(n, np.uint8),
             "output": model.hop_output[hop],
-            "frame_length": model.frame_length[flow, size],
+            "frame_length": model.frame_length[model.hop_flow[hop], size],
             "vlan_id": model.hop_vlan[hop],
             "source_hi": ends[:, 0],
             "source_lo": ends[:, 1] | hosts[0] & ends[:, 2],
             "destination_hi": ends[:, 3],
             "destination_lo": ends[:, 4] | hosts[1] & ends[:, 5],
-            "ip_version": model.ip_version[flow],
+            "ip_version": model.ip_version[header],
             "protocol": protocol,
-            "dscp": model.dscp[flow],
+            "dscp": model.dscp[header],
             "tcp_flags": np.where(protocol == 6, flags, 0).astype(np.uint8),
             "source_port": np.where(ports[:, 0], ports[:, 0], ephemeral),
             "destination_port": np.where(ports[:, 1], ports[:, 1], ephemeral),

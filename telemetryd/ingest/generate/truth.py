@@ -47,9 +47,7 @@ class TruthTable:
         """Return (packets, octets) per key, or summed over all parts but ``by``; zero keys are left out."""
         parts = [self.keys.names.index(name) for name in (by if by is not None else self.keys.names)]
         sums: dict[tuple[str, ...], tuple[int, int]] = {}
-        for row, packets, octets in zip(
-            self.keys.rows, self.packets.tolist(), self.octets.tolist(), strict=True
-        ):
+        for row, packets, octets in zip(self.keys.rows, self.packets.tolist(), self.octets.tolist(), strict=True):
             if packets:
                 key = tuple(row[part] for part in parts)
                 have = sums.get(key, (0, 0))

@@ -109,9 +109,7 @@ class Datagrams:
 
     def take(self, rows: NDArray[np.intp]) -> Datagrams:
         """Return the datagrams ``rows``, in that order, over the same buffer."""
-        return Datagrams(
-            self.buffer, self.offsets[rows], self.lengths[rows], self.ts_ns[rows], self.agent[rows]
-        )
+        return Datagrams(self.buffer, self.offsets[rows], self.lengths[rows], self.ts_ns[rows], self.agent[rows])
 
 
 def encode(
@@ -225,9 +223,7 @@ class _Layouts:
         self.extra = np.zeros(32, np.int64)
         for code in range(32):
             expanded, router, ip_version, tagged, protocol = _unpack(code)
-            self.needed[code] = max(
-                MIN_FRAME_LENGTH, header_octets(ip_version, tagged, protocol) + FCS_OCTETS
-            )
+            self.needed[code] = max(MIN_FRAME_LENGTH, header_octets(ip_version, tagged, protocol) + FCS_OCTETS)
             self.extra[code] = flow_sample_octets(0, expanded, router, ip_version)
         short = frame < self.needed[flags]
         if short.any():
@@ -300,9 +296,7 @@ class _Layouts:
         return out
 
 
-_NOT_FILLED: Final = frozenset(
-    {"agent", "ts_ns", "datagram", "flags", "ether_type", "ip_version", "protocol"}
-)
+_NOT_FILLED: Final = frozenset({"agent", "ts_ns", "datagram", "flags", "ether_type", "ip_version", "protocol"})
 
 
 def _unpack(code: int) -> tuple[bool, bool, int, bool, int]:
@@ -382,9 +376,7 @@ def _number(agent: NDArray[np.intp], latest: NDArray[np.uint32]) -> NDArray[np.u
     return sequence.astype(np.uint32)
 
 
-def _place(
-    buffer: NDArray[np.uint8], position: NDArray[np.int64], layout: Layout, rows: NDArray[Any]
-) -> None:
+def _place(buffer: NDArray[np.uint8], position: NDArray[np.int64], layout: Layout, rows: NDArray[Any]) -> None:
     """Copy each row to its octet position; XDR keeps every position a multiple of four."""
     if not len(rows):
         return
