@@ -157,6 +157,4 @@ def _encode(key: str, codes: NDArray[np.int64], names: tuple[str, ...]) -> pa.Di
 
 
 def _constant(name: str, count: int) -> pa.DictionaryArray:
-    return pa.DictionaryArray.from_arrays(
-        pa.array(np.zeros(count, dtype=np.int32)), pa.array([name], pa.string())
-    )
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, dtype=np.int32)), pa.array([name], pa.string()))

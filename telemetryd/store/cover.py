@@ -58,8 +58,7 @@ def holdings(manifest: Manifest) -> dict[str, list[Holding]]:
         held[origin] = [
             Holding(span_ns, first_ns, extent.until_ns)
             for span_ns, extent in sorted(spans.items(), reverse=True)
-            if (first_ns := max(extent.first_ns, _up(manifest.floors.get(span_ns, 0), span_ns)))
-            < extent.until_ns
+            if (first_ns := max(extent.first_ns, _up(manifest.floors.get(span_ns, 0), span_ns))) < extent.until_ns
         ]
     return held
 

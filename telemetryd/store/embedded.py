@@ -226,9 +226,7 @@ class Store:
 
     # --- writing -----------------------------------------------------------------------------------------
 
-    def append(
-        self, windows: Sequence[UsageWindow], origin: str, quality: Iterable[QualityRow] = ()
-    ) -> Appended:
+    def append(self, windows: Sequence[UsageWindow], origin: str, quality: Iterable[QualityRow] = ()) -> Appended:
         """Store windows of any spans, and what is known of their quality, in one atomic commit.
 
         Windows that end at or before ``stored_until(origin, span_ns)`` are left out with their quality
@@ -414,9 +412,7 @@ class Store:
         self._state = state
 
 
-def _select(
-    windows: Sequence[UsageWindow], stored_until: Callable[[int], int]
-) -> tuple[list[UsageWindow], int]:
+def _select(windows: Sequence[UsageWindow], stored_until: Callable[[int], int]) -> tuple[list[UsageWindow], int]:
     """Leave out windows that are stored already; return the others and how many were left out."""
     fresh: dict[tuple[int, int], UsageWindow] = {}
     skipped = 0
@@ -430,9 +426,7 @@ def _select(
     return list(fresh.values()), skipped
 
 
-def _extend(
-    spans: Mapping[int, Extent], windows: list[UsageWindow], rows: list[QualityRow]
-) -> dict[int, Extent]:
+def _extend(spans: Mapping[int, Extent], windows: list[UsageWindow], rows: list[QualityRow]) -> dict[int, Extent]:
     """Widen the extents of one origin by what an append brings."""
     extents = dict(spans)
     brought = [(w.span_ns, w.start_ns) for w in windows] + [(r.span_ns, r.time_ns) for r in rows]

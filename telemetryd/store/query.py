@@ -33,9 +33,7 @@ GROUPINGS: Final = (*(key for key in KEYS if key != "table"), *_PAIRS)
 
 # A series picks from these by itself, so that it has about this many points at most.
 _AUTO_BUCKETS_NS: Final = tuple(
-    n * unit
-    for unit, counts in ((SECOND_NS, (1, 10)), (MINUTE_NS, (1, 5, 15)), (HOUR_NS, (1, 6)))
-    for n in counts
+    n * unit for unit, counts in ((SECOND_NS, (1, 10)), (MINUTE_NS, (1, 5, 15)), (HOUR_NS, (1, 6))) for n in counts
 )
 _AUTO_POINTS: Final = 200
 
@@ -111,9 +109,7 @@ def top(store: Store, by: Sequence[str], selection: Selection, n: int = 10) -> A
     return store.read(answer)
 
 
-def series(
-    store: Store, by: Sequence[str], selection: Selection, bucket_ns: int | None = None, n: int = 5
-) -> Answer:
+def series(store: Store, by: Sequence[str], selection: Selection, bucket_ns: int | None = None, n: int = 5) -> Answer:
     """Follow the first ``n`` keys by volume, and the rest, through buckets of time.
 
     Every key has a row in every bucket, with its start in ns as ``time_ns``. The first and last bucket
@@ -143,9 +139,7 @@ def series(
     return store.read(answer)
 
 
-def matrix(
-    store: Store, row_key: str, column_key: str, selection: Selection, n: int = 10, columns: int = 10
-) -> Answer:
+def matrix(store: Store, row_key: str, column_key: str, selection: Selection, n: int = 10, columns: int = 10) -> Answer:
     """Cross two keys: the first ``n`` of one by the first ``columns`` of the other, and the rest of each.
 
     Cells without traffic are left out; ``margins`` has the rows of each key alone.
@@ -180,8 +174,7 @@ def matrix(
                 rows.append(row)
         margins = {
             axis: [
-                _row((axis,), name, figure, total)
-                for name, figure in zip(order, fold(ranks, len(order)), strict=True)
+                _row((axis,), name, figure, total) for name, figure in zip(order, fold(ranks, len(order)), strict=True)
             ]
             for axis, (ranks, order) in zip(axes, sides, strict=True)
         }
@@ -222,8 +215,7 @@ def percentile(
         from_ns, to_ns = -(-asked.from_ns // bin_ns) * bin_ns, asked.to_ns // bin_ns * bin_ns
         if from_ns >= to_ns:
             raise InputError(
-                f"the range holds no whole bin of {bin_ns // SECOND_NS} s: "
-                "ask for a longer one or a smaller --bin"
+                f"the range holds no whole bin of {bin_ns // SECOND_NS} s: ask for a longer one or a smaller --bin"
             )
         whole = replace(selection, from_ns=from_ns, to_ns=to_ns)
         found = sum_by(snapshot, (*keys, "direction"), whole, bin_ns)
@@ -238,9 +230,7 @@ def percentile(
         limits = [values.reshape(-1, len(starts)) for values in cells.rates(spans, selection.confidence)]
         nearest = max(math.ceil(percent * len(starts) / 100 - 1e-9), 1) - 1
         rate, low, high = (np.sort(values, axis=1)[:, nearest] for values in limits)
-        sums = found.sums.fold(lanes, len(rate)).figures(
-            np.full(len(rate), to_ns - from_ns), selection.confidence
-        )
+        sums = found.sums.fold(lanes, len(rate)).figures(np.full(len(rate), to_ns - from_ns), selection.confidence)
         total = _total(found.sums, to_ns - from_ns, selection)
         rows = []
         for lane in range(len(rate)):
@@ -281,9 +271,7 @@ def _buckets(from_ns: int, to_ns: int, width: int) -> NDArray[np.int64]:
     first = from_ns // width * width
     count = -(-(to_ns - first) // width)
     if count > MAX_BUCKETS:
-        raise InputError(
-            f"{count} buckets are more than {MAX_BUCKETS}: ask for wider buckets or a shorter range"
-        )
+        raise InputError(f"{count} buckets are more than {MAX_BUCKETS}: ask for wider buckets or a shorter range")
     return first + width * np.arange(count, dtype=np.int64)
 
 
@@ -301,9 +289,7 @@ def _cells(found: Found, lanes: NDArray[np.intp], starts: NDArray[np.int64], cou
     return replace(cells, octets_largest=np.where(cells.samples == 0, largest, cells.octets_largest))
 
 
-def _rank(
-    names: list[Name], octets: NDArray[np.float64], n: int
-) -> tuple[NDArray[np.intp], list[Name | None]]:
+def _rank(names: list[Name], octets: NDArray[np.float64], n: int) -> tuple[NDArray[np.intp], list[Name | None]]:
     """Rank names by their octets.
 
     Returns the rank of each entry, shape (k,), and the names in order: at most ``n``, and None for all
@@ -334,8 +320,6 @@ def _row(by: Name, name: Name | None, figure: Row, total: Row | None = None) -> 
     return row
 
 
-def _answer(
-    found: Found, by: Name, rows: list[Row], total: Row | None, bucket_ns: int | None = None
-) -> Answer:
+def _answer(found: Found, by: Name, rows: list[Row], total: Row | None, bucket_ns: int | None = None) -> Answer:
     spans = tuple(sorted({piece.span_ns for piece in found.plan.pieces}))
     return Answer(found.plan.from_ns, found.plan.to_ns, spans, by, rows, total, bucket_ns)

@@ -78,9 +78,7 @@ def merged_tables(paths: Iterable[Path], schema: pa.Schema) -> Iterator[pa.Table
     held: list[pa.Table] = []
     rows = 0
     for path in paths:
-        with pq.ParquetFile(
-            path, read_dictionary=[f.name for f in schema if pa.types.is_dictionary(f.type)]
-        ) as file:
+        with pq.ParquetFile(path, read_dictionary=[f.name for f in schema if pa.types.is_dictionary(f.type)]) as file:
             for group in range(file.num_row_groups):
                 held.append(file.read_row_group(group).cast(schema))
                 rows += held[-1].num_rows

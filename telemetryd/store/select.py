@@ -89,14 +89,10 @@ def make_plan(snapshot: Snapshot, selection: Selection, bucket_ns: int | None) -
     to_ns = held[1] if selection.to_ns is None else selection.to_ns
     if from_ns >= to_ns:
         raise InputError("the range is empty: it must begin before it ends, and before the newest data")
-    return cover.plan(
-        snapshot.manifest, from_ns, to_ns, lambda span_ns: bucket_ns is None or bucket_ns % span_ns == 0
-    )
+    return cover.plan(snapshot.manifest, from_ns, to_ns, lambda span_ns: bucket_ns is None or bucket_ns % span_ns == 0)
 
 
-def sum_by(
-    snapshot: Snapshot, by: Sequence[str], selection: Selection, bucket_ns: int | None = None
-) -> Found:
+def sum_by(snapshot: Snapshot, by: Sequence[str], selection: Selection, bucket_ns: int | None = None) -> Found:
     """Sum the selected rows by the key columns ``by``, and by bucket of time where one is given.
 
     Raises
@@ -188,6 +184,4 @@ def _refuse_unknown_names(snapshot: Snapshot, plan: cover.Plan, selection: Selec
         for name in names:
             if known and name not in known:
                 near = difflib.get_close_matches(name, known, n=3) or sorted(known)[:5]
-                raise InputError(
-                    f"no {key} {name!r} in {selection.table} in this range; there is {', '.join(near)}"
-                )
+                raise InputError(f"no {key} {name!r} in {selection.table} in this range; there is {', '.join(near)}")
