@@ -53,9 +53,7 @@ class _Loader(yaml.CSafeLoader):
     def descend_resolver(self, parent: Any, _index: Any) -> None:
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise _TooDeepError(
-                problem=f"values nested more than {MAX_DEPTH} deep", problem_mark=parent.start_mark
-            )
+            raise _TooDeepError(problem=f"values nested more than {MAX_DEPTH} deep", problem_mark=parent.start_mark)
 
     def ascend_resolver(self) -> None:
         self.depth -= 1
@@ -147,9 +145,7 @@ def read_yaml(path: Path, problems: list[Problem]) -> YamlDocument | None:
     try:
         octets = path.read_bytes()
     except OSError as error:
-        problems.append(
-            Problem(str(path), 0, 0, f"cannot be read: {error.strerror}", "check name and permissions")
-        )
+        problems.append(Problem(str(path), 0, 0, f"cannot be read: {error.strerror}", "check name and permissions"))
         return None
     return parse_yaml(octets, str(path), problems)
 
@@ -176,9 +172,7 @@ def parse_yaml(source: bytes | str, file: str, problems: list[Problem]) -> YamlD
             problems.append(_syntax_problem(error, file, text))
             return None
         if root is None:
-            problems.append(
-                Problem(file, 1, 1, "the file is empty", 'write its content, starting with "version: 1"')
-            )
+            problems.append(Problem(file, 1, 1, "the file is empty", 'write its content, starting with "version: 1"'))
             return None
         builder = _Builder(file)
         data = builder.build(root)
@@ -207,6 +201,8 @@ def _syntax_problem(error: yaml.YAMLError, file: str, text: str) -> Problem:
         message += f" ({error.context})"
     if isinstance(error, _TooDeepError):
         remedy = "look for an opening bracket that is never closed"
+    elif "tab" in (error.problem or "").split():
+        remedy = "indent with spaces, not tabs"
     elif error.problem and "alias" in error.problem:
         remedy = "define the anchor (&name) before its alias, or quote a text that starts with *"
     elif "mapping values" in (error.problem or ""):
@@ -258,9 +254,7 @@ class _Builder:
                 self.resolved[value] = data = resolve_scalar(value)
                 return data
         if tag not in (_QUOTED, _STR_TAG):
-            self._note(
-                node, f"unknown tag {_short_tag(tag)}", "remove the tag; quote a text that starts with !"
-            )
+            self._note(node, f"unknown tag {_short_tag(tag)}", "remove the tag; quote a text that starts with !")
         return value
 
     def _mapping(self, node: yaml.Node) -> dict[str, Any]:

@@ -55,9 +55,7 @@ def _parse(value: object, units: dict[str, int], kind: str, example: str) -> int
     exact = Fraction(number) * scale
     if exact.denominator != 1 or exact > _LARGEST:
         smallest = next(iter(units))
-        raise UnitError(
-            f'"{value}" is no whole number of {smallest}, or above 2^63', f'write it as "{example}"'
-        )
+        raise UnitError(f'"{value}" is no whole number of {smallest}, or above 2^63', f'write it as "{example}"')
     return exact.numerator
 
 
