@@ -22,7 +22,8 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final
 
-from telemetryd.ingest.sflow.packet import Ethernet, Packet
+from telemetryd.ingest.sflow.packet import Ethernet
+from telemetryd.ingest.sflow.packet import Packet as Packet
 
 # sampled_header.protocol (sFlow version 5, header_protocol)
 HEADER_ETHERNET, HEADER_PPP, HEADER_IPV4, HEADER_IPV6, HEADER_MPLS = 1, 7, 11, 12, 13
