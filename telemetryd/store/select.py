@@ -106,7 +106,9 @@ def sum_by(snapshot: Snapshot, by: Sequence[str], selection: Selection, bucket_n
     rows, parameters = _rows(snapshot, plan, selection.table, selection.where)
     bucket = "0" if bucket_ns is None else f"time - time % {int(bucket_ns)}"
     columns = ", ".join([*(f'"{key}"' for key in by), f"({bucket})::BIGINT AS bucket"])
-    result = _fetch(f"SELECT {columns}, {SQL_SUMS} FROM ({rows}) GROUP BY ALL ORDER BY ALL", parameters)
+    result = _fetch(
+        f"SELECT {columns}, {SQL_SUMS} FROM ({rows}) GROUP BY ALL HAVING count(*) > 0 ORDER BY ALL", parameters
+    )
     if not len(result["bucket"]):
         _refuse_unknown_names(snapshot, plan, selection)
     keys = [result[key].tolist() for key in by]
