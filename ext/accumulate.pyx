@@ -1,9 +1,9 @@
 """Sum samples per key, source and window (twin: telemetryd.aggregate.accumulate_reference).
 
-The rows of a batch are taken in blocks, in three passes: pack the keys, fetch the index words, then
-add. Each pass asks for the memory that the next one needs, so that the cache misses of a block
+The rows of a batch are taken in blocks of one window, in three passes: pack the keys, look at the index
+words, then add. Each pass asks for the memory that the next one needs, so that the cache misses of a block
 overlap. Keys live in dense slots of one cache line each, found through an index of 64-bit words
-(32 bits of hash, 32 bits of slot + 1; 0 is free), never more than half full. Tables are taken from a
+(32 bits of hash, 32 bits of slot + 1; 0 is free), never more than a quarter full. Tables are taken from a
 free list, the last one used first: data is mostly in one window, which stays in the cache.
 
 The layout of the key words is drawn in telemetryd/aggregate/keys.py.
@@ -32,6 +32,7 @@ cdef enum:
     PROBES = 32             # of the bounded table of talkers
     DUPLICATE = 2           # pool_valid of a row that must not be counted
     KNOWN = 1
+    UNKNOWN_GROWTH = 0xFFFFFFFF    # the tracker believes no growth of 2^31 and more
 
 
 cdef enum Status:
@@ -53,14 +54,14 @@ cdef struct Entry:          # one cache line
     uint64_t place          # of its index word
 
 
-cdef struct Source:
-    uint64_t samples
+cdef struct Source:         # one cache line
     uint64_t growth
-    uint64_t grown          # samples whose growth is known
     uint64_t stated         # sum of the stated rates
-    uint64_t stated_grown   # the same over the grown samples
-    uint32_t largest
-    uint32_t order          # 1 + its place in the list of touched sources, 0 untouched
+    uint64_t ungrown        # samples whose growth is unknown: the rarer case is counted
+    uint64_t stated_ungrown # the stated rates of those
+    uint64_t samples        # the rest follows from the keys when the window is closed
+    uint64_t largest
+    uint64_t unused[2]
 
 
 cdef struct Table:
@@ -90,8 +91,31 @@ cdef struct Pending:        # a row between the passes
     uint64_t key1
     uint64_t key2
     uint64_t hash
-    Table* table
     uint32_t length
+    uint32_t source
+    uint32_t rate
+    uint32_t growth
+
+
+cdef struct Columns:        # of the bound batches
+    const int64_t* ts
+    Py_ssize_t n_datagrams
+    const uint32_t* datagram
+    const uint32_t* rate
+    const uint32_t* length
+    const uint32_t* source
+    const uint32_t* growth
+    const uint8_t* valid
+    const uint32_t* link_in
+    const uint32_t* link_out
+    const uint32_t* metering
+    const uint32_t* department
+    const uint32_t* peer
+    const uint32_t* application
+    const uint32_t* source_zone
+    const uint32_t* destination_zone
+    const uint8_t* direction
+    const uint8_t* service_class
 
 
 cdef inline uint64_t hash_key(uint64_t key0, uint64_t key1, uint64_t key2) noexcept nogil:
@@ -104,7 +128,7 @@ cdef inline uint64_t hash_key(uint64_t key0, uint64_t key1, uint64_t key2) noexc
 cdef Status grow_table(Table* table) noexcept nogil:
     """Double the room for keys; rehash."""
     cdef uint32_t capacity = table.capacity * 2 if table.capacity else FIRST_CAPACITY
-    cdef uint64_t mask = <uint64_t>capacity * 2 - 1, place
+    cdef uint64_t mask = <uint64_t>capacity * 4 - 1, place
     cdef Entry* entries = <Entry*>telemetryd_lines(capacity)
     cdef uint64_t* index = <uint64_t*>calloc(mask + 1, sizeof(uint64_t))
     cdef uint32_t slot
@@ -134,9 +158,12 @@ cdef Status grow_sources(Table* table, uint32_t source) noexcept nogil:
     cdef uint32_t* touched
     while n <= source:
         n *= 2
-    sources = <Source*>realloc(table.sources, n * sizeof(Source))
+    sources = <Source*>telemetryd_lines(n)
     if not sources:
         return NO_MEMORY
+    if table.n_sources:
+        memcpy(sources, table.sources, table.n_sources * sizeof(Source))
+    free(table.sources)
     table.sources = sources
     touched = <uint32_t*>realloc(table.touched, n * sizeof(uint32_t))
     if not touched:
@@ -147,40 +174,80 @@ cdef Status grow_sources(Table* table, uint32_t source) noexcept nogil:
     return OK
 
 
-cdef inline Status add_row(Table* table, Pending* row) noexcept nogil:
-    cdef uint32_t tag = <uint32_t>(row.hash >> 32)
-    cdef uint64_t place = row.hash & table.mask
-    cdef uint64_t word = table.index[place]
+cdef Status add_block(Table* table, const Pending* rows, uint32_t n) noexcept nogil:
+    """Add packed rows to the table; their index words have been asked for."""
+    cdef uint64_t* index = table.index
+    cdef uint64_t mask = table.mask, place, word
+    cdef Entry* entries = table.entries
     cdef Entry* entry
-    while word:
-        if <uint32_t>(word >> 32) == tag:
-            entry = &table.entries[<uint32_t>word - 1]
-            if entry.key0 == row.key0 and entry.key1 == row.key1 and entry.key2 == row.key2:
-                entry.samples += 1
-                entry.octets += row.length
-                entry.squares += <double>row.length * <double>row.length
-                if row.length > entry.largest:
-                    entry.largest = row.length
-                return OK
-        place = (place + 1) & table.mask
-        word = table.index[place]
-    if table.n == table.capacity:
-        if grow_table(table) != OK:
-            return NO_MEMORY
-        place = row.hash & table.mask
-        while table.index[place]:
-            place = (place + 1) & table.mask
-    entry = &table.entries[table.n]
-    table.n += 1
-    table.index[place] = <uint64_t>tag << 32 | table.n
-    entry.key0, entry.key1, entry.key2 = row.key0, row.key1, row.key2
-    entry.samples = 1
-    entry.octets = row.length
-    entry.squares = <double>row.length * <double>row.length
-    entry.largest = row.length
-    entry.tag = tag
-    entry.place = place
+    cdef const Pending* row
+    cdef Source* source
+    cdef uint32_t i, tag
+    for i in range(n):
+        row = &rows[i]
+        word = index[row.hash & mask]
+        if word:
+            telemetryd_prefetch(&entries[<uint32_t>word - 1])
+        source = &table.sources[row.source]
+        source.stated += row.rate
+        if row.growth != UNKNOWN_GROWTH:
+            source.growth += row.growth
+        else:
+            source.ungrown += 1
+            source.stated_ungrown += row.rate
+    for i in range(n):
+        row = &rows[i]
+        tag = <uint32_t>(row.hash >> 32)
+        place = row.hash & mask
+        while True:
+            word = index[place]
+            if word == 0:
+                if table.n == table.capacity:
+                    if grow_table(table) != OK:
+                        return NO_MEMORY
+                    index, mask, entries = table.index, table.mask, table.entries
+                    place = row.hash & mask
+                    while index[place]:
+                        place = (place + 1) & mask
+                entry = &entries[table.n]
+                table.n += 1
+                index[place] = <uint64_t>tag << 32 | table.n
+                entry.key0, entry.key1, entry.key2 = row.key0, row.key1, row.key2
+                entry.samples = 1
+                entry.octets = row.length
+                entry.squares = <double>row.length * <double>row.length
+                entry.largest = row.length
+                entry.tag = tag
+                entry.place = place
+                break
+            if <uint32_t>(word >> 32) == tag:
+                entry = &entries[<uint32_t>word - 1]
+                if entry.key0 == row.key0 and entry.key1 == row.key1 and entry.key2 == row.key2:
+                    entry.samples += 1
+                    entry.octets += row.length
+                    entry.squares += <double>row.length * <double>row.length
+                    if row.length > entry.largest:
+                        entry.largest = row.length
+                    break
+            place = (place + 1) & mask
     return OK
+
+
+cdef void finish_sources(Table* table) noexcept nogil:
+    """Derive from the keys which sources there are, with their samples and largest frames."""
+    cdef uint32_t slot, i
+    cdef Entry* entry
+    cdef Source* source
+    for i in range(table.n):
+        entry = &table.entries[i]
+        slot = <uint32_t>(entry.key0 >> 48)
+        source = &table.sources[slot]
+        if source.samples == 0:
+            table.touched[table.n_touched] = slot
+            table.n_touched += 1
+        source.samples += entry.samples
+        if entry.largest > source.largest:
+            source.largest = entry.largest
 
 
 cdef void clear_table(Table* table) noexcept nogil:
@@ -201,16 +268,11 @@ cdef class Accumulator:
     """Sum the rows of the bound batches per key, source and window; see the .pyi file."""
 
     cdef object _samples
-    cdef const int64_t[::1] d_ts
-    cdef const uint32_t[::1] s_datagram, s_rate, s_length
+    cdef list _views            # keep the memory of the columns alive
+    cdef Columns columns
     cdef const uint64_t[::1] s_source_hi, s_source_lo, s_destination_hi, s_destination_lo
     cdef const uint8_t[::1] s_version, s_protocol
     cdef const uint16_t[::1] s_source_port, s_destination_port
-    cdef const uint32_t[::1] t_source, t_growth
-    cdef const uint8_t[::1] t_valid
-    cdef const uint32_t[::1] c_in, c_out, c_metering, c_department, c_peer, c_application
-    cdef const uint32_t[::1] c_source_zone, c_destination_zone
-    cdef const uint8_t[::1] c_direction, c_class
     cdef Table* tables
     cdef Table** ring           # the table of each open window, NULL while it has no row
     cdef Table** free_tables
@@ -252,11 +314,9 @@ cdef class Accumulator:
     def __init__(self, datagrams, samples, track, classes, *, windows=16, window_ns=1_000_000_000, talkers=16384):
         if track.capacity < samples.capacity or classes.capacity < samples.capacity:
             raise ValueError("the track or the class batch is smaller than the sample batch")
+        if datagrams.capacity < 1 or samples.capacity < 1:
+            raise ValueError("the batches hold no row")
         self._samples = samples
-        self.d_ts = datagrams["ts_ns"]
-        self.s_datagram = samples["datagram"]
-        self.s_rate = samples["sampling_rate"]
-        self.s_length = samples["frame_length"]
         self.s_source_hi = samples["source_hi"]
         self.s_source_lo = samples["source_lo"]
         self.s_destination_hi = samples["destination_hi"]
@@ -265,19 +325,37 @@ cdef class Accumulator:
         self.s_protocol = samples["protocol"]
         self.s_source_port = samples["source_port"]
         self.s_destination_port = samples["destination_port"]
-        self.t_source = track["source"]
-        self.t_growth = track["pool_growth"]
-        self.t_valid = track["pool_valid"]
-        self.c_in = classes["link_in"]
-        self.c_out = classes["link_out"]
-        self.c_metering = classes["metering_point"]
-        self.c_direction = classes["direction"]
-        self.c_department = classes["department"]
-        self.c_peer = classes["peer_department"]
-        self.c_application = classes["application"]
-        self.c_source_zone = classes["source_zone"]
-        self.c_destination_zone = classes["destination_zone"]
-        self.c_class = classes["service_class"]
+        self._views = []
+        cdef const int64_t[::1] ts = datagrams["ts_ns"]
+        self._views.append(ts)
+        self.columns.ts = &ts[0]
+        self.columns.n_datagrams = ts.shape[0]
+        self.columns.datagram = self.words(samples, "datagram")
+        self.columns.rate = self.words(samples, "sampling_rate")
+        self.columns.length = self.words(samples, "frame_length")
+        self.columns.source = self.words(track, "source")
+        self.columns.growth = self.words(track, "pool_growth")
+        self.columns.valid = self.octets(track, "pool_valid")
+        self.columns.link_in = self.words(classes, "link_in")
+        self.columns.link_out = self.words(classes, "link_out")
+        self.columns.metering = self.words(classes, "metering_point")
+        self.columns.department = self.words(classes, "department")
+        self.columns.peer = self.words(classes, "peer_department")
+        self.columns.application = self.words(classes, "application")
+        self.columns.source_zone = self.words(classes, "source_zone")
+        self.columns.destination_zone = self.words(classes, "destination_zone")
+        self.columns.direction = self.octets(classes, "direction")
+        self.columns.service_class = self.octets(classes, "service_class")
+
+    cdef const uint32_t* words(self, batch, name) except NULL:
+        cdef const uint32_t[::1] view = batch[name]
+        self._views.append(view)
+        return &view[0]
+
+    cdef const uint8_t* octets(self, batch, name) except NULL:
+        cdef const uint8_t[::1] view = batch[name]
+        self._views.append(view)
+        return &view[0]
 
     def __dealloc__(self):
         cdef uint32_t i
@@ -329,7 +407,7 @@ cdef class Accumulator:
         """Add rows from ``first_row``; return the row that stopped it, or the number of rows."""
         cdef Py_ssize_t n = self._samples.n, row = first_row
         cdef Status status = OK
-        if not (0 <= n <= self.s_datagram.shape[0] and 0 <= first_row <= n):
+        if not (0 <= n <= self.s_source_hi.shape[0] and 0 <= first_row <= n):
             raise ValueError("the rows are not in the batch")
         if not self.is_open:
             return first_row
@@ -354,25 +432,28 @@ cdef class Accumulator:
 
     cdef Status add_rows(self, Py_ssize_t* first_row, Py_ssize_t n) noexcept nogil:
         cdef Pending pending[BLOCK]
+        cdef Columns c = self.columns       # a copy that no store below can change
         cdef Py_ssize_t row = first_row[0]
-        cdef uint32_t filled, i, datagram = 0
+        cdef uint32_t filled, datagram = 0, slot, length, rate, application
         cdef int64_t ts, window, start = 0, end = 0     # of the window that `table` is for
         cdef bint is_late = False, is_beyond = False, is_known = False
-        cdef uint64_t word
         cdef Table* table = NULL
         cdef Pending* p
         cdef Status status = OK
         while row < n and status == OK and not is_beyond:
             filled = 0
             while filled < BLOCK and row < n:
-                if not is_known or self.s_datagram[row] != datagram:
-                    datagram = self.s_datagram[row]
-                    if datagram >= self.d_ts.shape[0]:
+                if not is_known or c.datagram[row] != datagram:
+                    datagram = c.datagram[row]
+                    if datagram >= c.n_datagrams:
                         status = BAD_DATAGRAM
                         break
                     is_known = True
-                    ts = self.d_ts[datagram]
+                    ts = c.ts[datagram]
                     if not (start <= ts < end):
+                        if filled:      # a block is of one window
+                            is_known = False
+                            break
                         window = ts / self.window_length
                         if ts < 0 and window * self.window_length != ts:
                             window -= 1
@@ -387,74 +468,52 @@ cdef class Accumulator:
                             if not table.capacity and grow_table(table) != OK:
                                 status = NO_MEMORY
                                 break
+                length = c.length[row]
                 if is_late:
                     self.n_late += 1
-                    self.late += self.s_length[row]
+                    self.late += length
                     row += 1
                     continue
-                if self.t_valid[row] == DUPLICATE:
+                if c.valid[row] == DUPLICATE:
                     self.n_duplicates += 1
                     row += 1
                     continue
-                p = &pending[filled]
-                status = self.pack_row(row, p, table)
-                if status != OK:
+                slot = c.source[row]
+                rate = c.rate[row]
+                application = c.application[row]
+                if (slot | c.source_zone[row] | c.destination_zone[row]) >> 16 | (
+                    (c.link_in[row] | c.link_out[row] | c.metering[row]) >> 24
+                ) | (c.department[row] | c.peer[row] | application) >> 20 | c.direction[row] >> 3:
+                    status = CODE_TOO_LARGE
                     break
-                filled += 1
-                row += 1
-            for i in range(filled):
-                p = &pending[i]
-                word = p.table.index[p.hash & p.table.mask]
-                if word:
-                    telemetryd_prefetch(&p.table.entries[<uint32_t>word - 1])
-            for i in range(filled):
-                p = &pending[i]
-                if add_row(p.table, p) != OK:
+                p = &pending[filled]
+                p.key0 = <uint64_t>slot << 48 | <uint64_t>c.link_in[row] << 24 | c.link_out[row]
+                p.key1 = (
+                    <uint64_t>c.department[row] << 44 | <uint64_t>c.peer[row] << 24
+                    | <uint64_t>application << 4 | c.direction[row]
+                )
+                p.key2 = (
+                    <uint64_t>c.metering[row] << 40 | <uint64_t>c.source_zone[row] << 24
+                    | <uint64_t>c.destination_zone[row] << 8 | c.service_class[row]
+                )
+                p.hash = hash_key(p.key0, p.key1, p.key2)
+                p.length = length
+                p.source = slot
+                p.rate = rate
+                p.growth = c.growth[row] if c.valid[row] == KNOWN else UNKNOWN_GROWTH
+                telemetryd_prefetch(&table.index[p.hash & table.mask])
+                if slot >= table.n_sources and grow_sources(table, slot) != OK:
                     status = NO_MEMORY
                     break
+                telemetryd_prefetch(&table.sources[slot])
+                if application == 0:
+                    self.add_talker(row, length, rate)
+                filled += 1
+                row += 1
+            if filled and add_block(table, pending, filled) != OK:
+                status = NO_MEMORY
         first_row[0] = row
         return status
-
-    cdef inline Status pack_row(self, Py_ssize_t row, Pending* p, Table* table) noexcept nogil:
-        """Pack the key of a row, account for its source and its talker, ask for its index word."""
-        cdef uint32_t slot = self.t_source[row], rate = self.s_rate[row], length = self.s_length[row]
-        cdef uint32_t application = self.c_application[row]
-        cdef Source* source
-        if (slot | self.c_source_zone[row] | self.c_destination_zone[row]) >> 16 or (
-            (self.c_in[row] | self.c_out[row] | self.c_metering[row]) >> 24
-        ) or (self.c_department[row] | self.c_peer[row] | application) >> 20 or self.c_direction[row] >> 3:
-            return CODE_TOO_LARGE
-        if slot >= table.n_sources and grow_sources(table, slot) != OK:
-            return NO_MEMORY
-        source = &table.sources[slot]
-        if source.order == 0:
-            table.touched[table.n_touched] = slot
-            table.n_touched += 1
-            source.order = table.n_touched
-        source.samples += 1
-        source.stated += rate
-        if self.t_valid[row] == KNOWN:
-            source.growth += self.t_growth[row]
-            source.grown += 1
-            source.stated_grown += rate
-        if length > source.largest:
-            source.largest = length
-        if application == 0:
-            self.add_talker(row, length, rate)
-        p.key0 = <uint64_t>slot << 48 | <uint64_t>self.c_in[row] << 24 | self.c_out[row]
-        p.key1 = (
-            <uint64_t>self.c_department[row] << 44 | <uint64_t>self.c_peer[row] << 24
-            | <uint64_t>application << 4 | self.c_direction[row]
-        )
-        p.key2 = (
-            <uint64_t>self.c_metering[row] << 40 | <uint64_t>self.c_source_zone[row] << 24
-            | <uint64_t>self.c_destination_zone[row] << 8 | self.c_class[row]
-        )
-        p.hash = hash_key(p.key0, p.key1, p.key2)
-        p.table = table
-        p.length = length
-        telemetryd_prefetch(&table.index[p.hash & table.mask])
-        return OK
 
     cdef void add_talker(self, Py_ssize_t row, uint32_t length, uint32_t rate) noexcept nogil:
         """Count an unclassified row under its server side: the end with the lower non-zero port."""
@@ -491,6 +550,8 @@ cdef class Accumulator:
             raise ValueError("no window is open")
         cdef uint64_t ring_place = <uint64_t>self.first % self.n_windows
         cdef Table* table = self.ring[ring_place]
+        if table:
+            finish_sources(table)
         cdef Py_ssize_t k = table.n if table else 0
         cdef Py_ssize_t s = table.n_touched if table else 0
         cdef Py_ssize_t i
@@ -519,9 +580,10 @@ cdef class Accumulator:
                 for i in range(s):
                     source = &table.sources[table.touched[i]]
                     slot[i] = table.touched[i]
-                    source_samples[i], growth[i], grown[i] = source.samples, source.growth, source.grown
-                    stated[i], stated_grown[i] = source.stated, source.stated_grown
-                    source_largest[i] = source.largest
+                    source_samples[i], growth[i] = source.samples, source.growth
+                    grown[i] = source.samples - source.ungrown
+                    stated[i], stated_grown[i] = source.stated, source.stated - source.stated_ungrown
+                    source_largest[i] = <uint32_t>source.largest
                 clear_table(table)
                 self.ring[ring_place] = NULL
                 self.free_tables[self.n_free] = table

@@ -5,7 +5,7 @@ the uptime (ms) of its sub-agent; a flow sample carries the sequence number, the
 drops of its source. All of them are 32-bit counters that wrap.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 
 from _hash cimport mix
@@ -13,7 +13,14 @@ from _hash cimport mix
 import numpy as np
 
 # The limits below are those of the twin; a test compares them.
+cdef extern from *:
+    """
+    #define telemetryd_prefetch(p) __builtin_prefetch(p, 1, 3)
+    """
+    void telemetryd_prefetch(const void* p) noexcept nogil
+
 cdef enum:
+    BLOCK = 64                  # rows whose cache misses overlap
     SLOTS = 65536               # agents and sources; slot 0 is "other"
     INDEX_SIZE = 262144         # open addressing, a quarter full at most
     INDEX_MASK = INDEX_SIZE - 1
@@ -66,21 +73,46 @@ cdef struct Agent:
     uint8_t is_numbered         # the sequence number has advanced at least once
 
 
-cdef struct Source:
-    uint32_t agent
+cdef struct Source:             # one cache line
     uint32_t source_class
     uint32_t index
+    uint16_t agent
+    uint16_t behind             # samples behind the reference, in a row
     uint32_t epoch
     uint32_t sequence
     uint32_t pool
     uint32_t drops
     uint32_t rate
-    uint32_t behind             # samples behind the reference, in a row
     uint32_t restarts
+    uint32_t duplicates
     uint64_t samples
     uint64_t lost
     uint64_t dropped
-    uint64_t duplicates
+
+
+cdef struct Verdict:            # on a datagram
+    uint32_t agent
+    uint32_t epoch
+    bint is_repeated
+
+
+cdef struct Columns:            # of the bound batches
+    const uint64_t* hi
+    const uint64_t* lo
+    const uint8_t* version
+    const uint32_t* sub
+    const uint32_t* sequence
+    const uint32_t* uptime
+    const uint32_t* s_datagram
+    const uint32_t* s_sequence
+    const uint32_t* s_class
+    const uint32_t* s_index
+    const uint32_t* s_rate
+    const uint32_t* s_pool
+    const uint32_t* s_drops
+    uint32_t* source
+    uint32_t* growth
+    uint8_t* valid
 
 
 cdef bint track_datagram(Agent* agent, uint32_t sequence, uint32_t uptime) noexcept nogil:
@@ -190,24 +222,29 @@ cdef class Tracker:
     """Follow every (agent, sub-agent) and every sample source through the batches; see the .pyi file."""
 
     cdef object _datagrams, _samples, _track
-    cdef const uint64_t[::1] d_hi, d_lo
-    cdef const uint8_t[::1] d_version
-    cdef const uint32_t[::1] d_sub, d_sequence, d_uptime
-    cdef const uint32_t[::1] s_datagram, s_sequence, s_class, s_index, s_rate, s_pool, s_drops
-    cdef uint32_t[::1] t_source, t_growth
-    cdef uint8_t[::1] t_valid
+    cdef list _views            # keep the memory of the columns alive
+    cdef Columns columns
+    cdef Py_ssize_t max_datagrams, max_samples
     cdef Agent* agent_slots
-    cdef Source* source_slots
+    cdef Source* source_slots   # aligned, inside source_memory
+    cdef void* source_memory
     cdef uint32_t* agent_index
     cdef uint32_t* source_index
+    cdef Verdict* verdicts
     cdef uint32_t n_agent_slots, n_source_slots
 
     def __cinit__(self, datagrams, samples, track):
+        # calloc of this much takes pages of zeros from the kernel: what is not used costs nothing.
         self.agent_slots = <Agent*>calloc(SLOTS, sizeof(Agent))
-        self.source_slots = <Source*>calloc(SLOTS, sizeof(Source))
+        self.source_memory = calloc(SLOTS + 1, sizeof(Source))
+        self.source_slots = <Source*>((<uintptr_t>self.source_memory + 63) & ~<uintptr_t>63)
         self.agent_index = <uint32_t*>calloc(INDEX_SIZE, sizeof(uint32_t))
         self.source_index = <uint32_t*>calloc(INDEX_SIZE, sizeof(uint32_t))
-        if not (self.agent_slots and self.source_slots and self.agent_index and self.source_index):
+        self.max_datagrams = datagrams.capacity
+        self.max_samples = samples.capacity
+        self.verdicts = <Verdict*>calloc(max(self.max_datagrams, 1), sizeof(Verdict))
+        if not (self.agent_slots and self.source_memory and self.agent_index and self.source_index
+                and self.verdicts):
             raise MemoryError("no memory for the tables of sFlow sources")
         self.n_agent_slots = 1
         self.n_source_slots = 1
@@ -215,29 +252,38 @@ cdef class Tracker:
     def __init__(self, datagrams, samples, track):
         if track.capacity < samples.capacity:
             raise ValueError("the track batch is smaller than the sample batch")
+        if datagrams.capacity < 1 or samples.capacity < 1:
+            raise ValueError("the batches hold no row")
+        cdef const uint64_t[::1] hi = datagrams["agent_hi"], lo = datagrams["agent_lo"]
+        cdef const uint8_t[::1] version = datagrams["agent_version"]
+        cdef uint32_t[::1] source = track["source"], growth = track["pool_growth"]
+        cdef uint8_t[::1] valid = track["pool_valid"]
         self._datagrams, self._samples, self._track = datagrams, samples, track
-        self.d_hi = datagrams["agent_hi"]
-        self.d_lo = datagrams["agent_lo"]
-        self.d_version = datagrams["agent_version"]
-        self.d_sub = datagrams["sub_agent_id"]
-        self.d_sequence = datagrams["sequence_number"]
-        self.d_uptime = datagrams["uptime"]
-        self.s_datagram = samples["datagram"]
-        self.s_sequence = samples["sequence_number"]
-        self.s_class = samples["source_class"]
-        self.s_index = samples["source_index"]
-        self.s_rate = samples["sampling_rate"]
-        self.s_pool = samples["sample_pool"]
-        self.s_drops = samples["drops"]
-        self.t_source = track["source"]
-        self.t_growth = track["pool_growth"]
-        self.t_valid = track["pool_valid"]
+        self._views = [hi, lo, version, source, growth, valid]
+        self.columns.hi, self.columns.lo, self.columns.version = &hi[0], &lo[0], &version[0]
+        self.columns.source, self.columns.growth, self.columns.valid = &source[0], &growth[0], &valid[0]
+        self.columns.sub = self.words(datagrams, "sub_agent_id")
+        self.columns.sequence = self.words(datagrams, "sequence_number")
+        self.columns.uptime = self.words(datagrams, "uptime")
+        self.columns.s_datagram = self.words(samples, "datagram")
+        self.columns.s_sequence = self.words(samples, "sequence_number")
+        self.columns.s_class = self.words(samples, "source_class")
+        self.columns.s_index = self.words(samples, "source_index")
+        self.columns.s_rate = self.words(samples, "sampling_rate")
+        self.columns.s_pool = self.words(samples, "sample_pool")
+        self.columns.s_drops = self.words(samples, "drops")
+
+    cdef const uint32_t* words(self, batch, name) except NULL:
+        cdef const uint32_t[::1] view = batch[name]
+        self._views.append(view)
+        return &view[0]
 
     def __dealloc__(self):
         free(self.agent_slots)
-        free(self.source_slots)
+        free(self.source_memory)
         free(self.agent_index)
         free(self.source_index)
+        free(self.verdicts)
 
     @property
     def n_sources(self):
@@ -266,8 +312,8 @@ cdef class Tracker:
         agent.version, agent.hi, agent.lo, agent.sub_agent_id = version, hi, lo, sub
         return slot
 
-    cdef uint32_t find_source(self, uint32_t agent, uint32_t source_class, uint32_t index) noexcept nogil:
-        cdef uint64_t place = mix(<uint64_t>source_class << 32 ^ index ^ mix(agent))
+    cdef uint32_t find_source(self, uint64_t place, uint32_t agent, uint32_t source_class,
+                              uint32_t index) noexcept nogil:
         cdef uint32_t slot
         cdef Source* source
         while True:
@@ -285,63 +331,79 @@ cdef class Tracker:
         self.n_source_slots += 1
         self.source_index[place] = slot
         source = &self.source_slots[slot]
-        source.agent, source.source_class, source.index = agent, source_class, index
+        source.agent, source.source_class, source.index = <uint16_t>agent, source_class, index
         return slot
 
     def track(self):
         """Track the valid rows of the batches, in order; fill the track batch."""
         cdef Py_ssize_t n_datagrams = self._datagrams.n
         cdef Py_ssize_t n_samples = self._samples.n
-        if not (0 <= n_datagrams <= self.d_hi.shape[0] and 0 <= n_samples <= self.s_datagram.shape[0]):
+        if not (0 <= n_datagrams <= self.max_datagrams and 0 <= n_samples <= self.max_samples):
             raise ValueError("a batch claims more rows than it holds")
         self._track.n = n_samples
         with nogil:
-            self.track_rows(n_datagrams, n_samples)
+            self.track_datagrams(n_datagrams)
+            self.track_samples(n_datagrams, n_samples)
 
-    cdef void track_rows(self, Py_ssize_t n_datagrams, Py_ssize_t n_samples) noexcept nogil:
-        cdef Py_ssize_t d, row = 0
-        cdef uint32_t slot, agent_slot = 0, epoch, growth
-        cdef bint is_repeated
+    cdef void track_datagrams(self, Py_ssize_t n) noexcept nogil:
+        """Leave a verdict on every datagram."""
+        cdef Columns c = self.columns
+        cdef Py_ssize_t d
+        cdef uint32_t slot = 0
         cdef Agent* agent
+        cdef Verdict* verdict
+        for d in range(n):
+            agent = &self.agent_slots[slot]
+            if slot == 0 or not (agent.lo == c.lo[d] and agent.hi == c.hi[d]
+                                 and agent.sub_agent_id == c.sub[d] and agent.version == c.version[d]):
+                slot = self.find_agent(c.version[d], c.hi[d], c.lo[d], c.sub[d])
+                agent = &self.agent_slots[slot]
+            verdict = &self.verdicts[d]
+            verdict.is_repeated = False
+            if slot:
+                verdict.is_repeated = track_datagram(agent, c.sequence[d], c.uptime[d])
+            else:
+                agent.datagrams += 1
+            verdict.agent = slot
+            verdict.epoch = agent.epoch
+
+    cdef void track_samples(self, Py_ssize_t n_datagrams, Py_ssize_t n) noexcept nogil:
+        """Find the sources of a block of rows, then account for the rows in order."""
+        cdef Columns c = self.columns
+        cdef uint64_t places[BLOCK]
+        cdef Py_ssize_t first = 0, row, end
+        cdef uint32_t slot, growth
+        cdef Verdict verdict, nobody
         cdef Source* source
         cdef Pool status
-        for d in range(n_datagrams):
-            agent = &self.agent_slots[agent_slot]
-            if agent_slot == 0 or not (
-                agent.lo == self.d_lo[d] and agent.hi == self.d_hi[d]
-                and agent.sub_agent_id == self.d_sub[d] and agent.version == self.d_version[d]
-            ):
-                agent_slot = self.find_agent(self.d_version[d], self.d_hi[d], self.d_lo[d], self.d_sub[d])
-                agent = &self.agent_slots[agent_slot]
-            if agent_slot == 0:
-                agent.datagrams += 1
-                is_repeated = False
-            else:
-                is_repeated = track_datagram(agent, self.d_sequence[d], self.d_uptime[d])
-            epoch = agent.epoch
-            while row < n_samples and self.s_datagram[row] <= d:
+        nobody.agent = 0
+        while first < n:
+            end = min(first + BLOCK, n)
+            for row in range(first, end):
+                slot = self.verdicts[c.s_datagram[row]].agent if c.s_datagram[row] < n_datagrams else 0
+                places[row - first] = mix(<uint64_t>c.s_class[row] << 32 ^ c.s_index[row] ^ mix(slot))
+                telemetryd_prefetch(&self.source_index[places[row - first] & INDEX_MASK])
+            for row in range(first, end):
+                slot = self.source_index[places[row - first] & INDEX_MASK]
+                telemetryd_prefetch(&self.source_slots[slot])
+            for row in range(first, end):
+                verdict = self.verdicts[c.s_datagram[row]] if c.s_datagram[row] < n_datagrams else nobody
                 slot = 0
-                if agent_slot:
-                    slot = self.find_source(agent_slot, self.s_class[row], self.s_index[row])
+                if verdict.agent:
+                    slot = self.find_source(places[row - first], verdict.agent, c.s_class[row], c.s_index[row])
                 source = &self.source_slots[slot]
                 status = UNKNOWN
                 growth = 0
                 if slot:
-                    status = track_sample(source, epoch, is_repeated, self.s_sequence[row], self.s_pool[row],
-                                          self.s_drops[row], self.s_rate[row], &growth)
+                    status = track_sample(source, verdict.epoch, verdict.is_repeated, c.s_sequence[row],
+                                          c.s_pool[row], c.s_drops[row], c.s_rate[row], &growth)
                 else:
                     source.samples += 1
-                    source.rate = self.s_rate[row]
-                self.t_source[row] = slot
-                self.t_growth[row] = growth
-                self.t_valid[row] = status
-                row += 1
-        while row < n_samples:  # rows of no datagram: a broken batch, kept apart
-            self.source_slots[0].samples += 1
-            self.t_source[row] = 0
-            self.t_growth[row] = 0
-            self.t_valid[row] = UNKNOWN
-            row += 1
+                    source.rate = c.s_rate[row]
+                c.source[row] = slot
+                c.growth[row] = growth
+                c.valid[row] = status
+            first = end
 
     def agents(self):
         """Describe the agent slots as columns of shape (a,)."""

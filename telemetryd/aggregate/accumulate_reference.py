@@ -137,6 +137,8 @@ class Accumulator:
             raise ValueError("the number of talkers must be in 1..16777216")
         if track.capacity < samples.capacity or classes.capacity < samples.capacity:
             raise ValueError("the track or the class batch is smaller than the sample batch")
+        if datagrams.capacity < 1 or samples.capacity < 1:
+            raise ValueError("the batches hold no row")
         self._datagrams, self._samples = datagrams, samples
         self._names = {name: samples[name] for name in _SAMPLE_NAMES} | track.columns | classes.columns
         self._n_windows, self._window_ns, self._max_talkers = windows, window_ns, talkers

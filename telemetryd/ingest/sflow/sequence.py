@@ -122,9 +122,7 @@ class _Source:
         self.epoch, self.sequence, self.pool = epoch, sequence, pool
         self.drops, self.rate, self.behind = drops, rate, 0
 
-    def track(
-        self, epoch: int, is_repeated: bool, sequence: int, pool: int, drops: int, rate: int
-    ) -> tuple[int, int]:
+    def track(self, epoch: int, is_repeated: bool, sequence: int, pool: int, drops: int, rate: int) -> tuple[int, int]:
         """Account for one flow sample; return its growth and whether that is known."""
         if self.samples == 0:
             self.samples = 1
@@ -185,12 +183,14 @@ class Tracker:
     Raises
     ------
     ValueError
-        If ``track`` is smaller than ``samples``.
+        If ``track`` is smaller than ``samples``, or a batch has no room for a row.
     """
 
     def __init__(self, datagrams: Batch, samples: Batch, track: Batch) -> None:
         if track.capacity < samples.capacity:
             raise ValueError("the track batch is smaller than the sample batch")
+        if datagrams.capacity < 1 or samples.capacity < 1:
+            raise ValueError("the batches hold no row")
         self._datagrams, self._samples, self._track = datagrams, samples, track
         self._agents = [_Agent()]
         self._sources = [_Source()]
@@ -227,47 +227,45 @@ class Tracker:
             If a batch claims more rows than it holds.
         """
         n_samples = self._samples.n
-        if not (
-            0 <= self._datagrams.n <= self._datagrams.capacity and 0 <= n_samples <= self._samples.capacity
-        ):
+        if not (0 <= self._datagrams.n <= self._datagrams.capacity and 0 <= n_samples <= self._samples.capacity):
             raise ValueError("a batch claims more rows than it holds")
-        datagram_columns = self._datagrams.rows()
-        sample_columns = self._samples.rows()
+        columns = self._datagrams.rows()
         names = ("agent_version", "agent_hi", "agent_lo", "sub_agent_id", "sequence_number", "uptime")
-        datagrams = zip(*(datagram_columns[name].tolist() for name in names), strict=True)
-        fields = ("sequence_number", "sample_pool", "drops", "sampling_rate")
-        samples = list(zip(*(sample_columns[name].tolist() for name in fields), strict=True))
-        ids = list(
-            zip(*(sample_columns[name].tolist() for name in ("source_class", "source_index")), strict=True)
-        )
-        owners = sample_columns["datagram"].tolist()
-        rows: list[tuple[int, int, int]] = []
-        for number, (version, hi, lo, sub_agent_id, sequence, uptime) in enumerate(datagrams):
-            agent_slot = self._agent_slot(version, hi, lo, sub_agent_id)
-            agent = self._agents[agent_slot]
-            if agent_slot:
+        verdicts: list[tuple[int, int, bool]] = []
+        for *identity, sequence, uptime in zip(*(columns[name].tolist() for name in names), strict=True):
+            slot = self._agent_slot(*identity)
+            agent = self._agents[slot]
+            is_repeated = False
+            if slot:
                 is_repeated = agent.track(sequence, uptime)
             else:
                 agent.datagrams += 1
-                is_repeated = False
-            while len(rows) < n_samples and owners[len(rows)] <= number:
-                row = len(rows)
-                slot = self._source_slot(agent_slot, *ids[row]) if agent_slot else 0
-                source = self._sources[slot]
-                if slot:
-                    rows.append((slot, *source.track(agent.epoch, is_repeated, *samples[row])))
-                else:
-                    source.samples += 1
-                    source.rate = samples[row][3]
-                    rows.append((0, 0, POOL_UNKNOWN))
-        while len(rows) < n_samples:  # rows of no datagram: a broken batch, kept apart
-            self._sources[0].samples += 1
-            rows.append((0, 0, POOL_UNKNOWN))
+            verdicts.append((slot, agent.epoch, is_repeated))
+        columns = self._samples.rows()
+        names = (
+            "datagram",
+            "source_class",
+            "source_index",
+            "sequence_number",
+            "sample_pool",
+            "drops",
+            "sampling_rate",
+        )
         self._track.n = n_samples
-        for name, values in zip(
-            ("source", "pool_growth", "pool_valid"), zip(*rows, strict=True), strict=False
-        ):
-            self._track[name][:n_samples] = values
+        for row, values in enumerate(zip(*(columns[name].tolist() for name in names), strict=True)):
+            datagram, source_class, source_index, *counters = values
+            agent_slot, epoch, is_repeated = verdicts[datagram] if datagram < len(verdicts) else (0, 0, False)
+            slot = self._source_slot(agent_slot, source_class, source_index) if agent_slot else 0
+            source = self._sources[slot]
+            growth, status = 0, POOL_UNKNOWN
+            if slot:
+                growth, status = source.track(epoch, is_repeated, *counters)
+            else:
+                source.samples += 1
+                source.rate = counters[3]
+            self._track["source"][row] = slot
+            self._track["pool_growth"][row] = growth
+            self._track["pool_valid"][row] = status
 
     def agents(self) -> dict[str, NDArray[Any]]:
         """Describe the agent slots as columns of shape (a,).
@@ -289,8 +287,7 @@ class Tracker:
             "uptime": ("uptime", np.uint32),
         }
         return {
-            name: np.array([getattr(a, field) for a in self._agents], dtype)
-            for name, (field, dtype) in fields.items()
+            name: np.array([getattr(a, field) for a in self._agents], dtype) for name, (field, dtype) in fields.items()
         }
 
     def sources(self) -> dict[str, NDArray[Any]]:
@@ -313,6 +310,5 @@ class Tracker:
             "restarts": ("restarts", np.uint64),
         }
         return {
-            name: np.array([getattr(s, field) for s in self._sources], dtype)
-            for name, (field, dtype) in fields.items()
+            name: np.array([getattr(s, field) for s in self._sources], dtype) for name, (field, dtype) in fields.items()
         }
