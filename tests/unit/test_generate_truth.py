@@ -101,10 +101,23 @@ def test_more_samples_than_packets_are_refused():
 
 
 def test_sampling_one_in_one_takes_every_packet():
-    """N = 1 draws nothing: all packets."""
-    packets = np.array([0, 3, 10**9], np.int64)
+    """N = 1 leaves nothing to chance: all packets of every size."""
+    packets = np.array([[0, 0, 0], [3, 0, 9], [10**8, 1, 7]], np.int64)
     drawn = draw_samples(np.random.default_rng(0), packets, np.ones(3, np.uint32))
     assert np.array_equal(drawn, packets)
+
+
+def test_sizes_are_sampled_in_proportion_and_never_beyond_what_passed():
+    """Each size's samples have the binomial's mean and variance, and never exceed its packets."""
+    rng = np.random.default_rng(15)
+    packets = np.array([[1_000, 30, 200]], np.int64)
+    drawn = np.array([draw_samples(rng, packets, np.array([4], np.uint32))[0] for _ in range(4_000)])
+    assert np.all(drawn <= packets)
+    variance = packets[0] / 4 * 3 / 4
+    assert np.all(np.abs(drawn.mean(axis=0) - packets[0] / 4) < 5 * np.sqrt(variance / 4_000))
+    assert np.all(np.abs(drawn.var(axis=0) / variance - 1) < 5 * np.sqrt(2 / 4_000))
+    # independent sizes: sampling one takes nothing from another
+    assert np.all(np.abs(np.corrcoef(drawn.T)[np.triu_indices(3, 1)]) < 5 / np.sqrt(4_000))
 
 
 def test_same_seed_same_octets():

@@ -190,7 +190,7 @@ class _Builder:
         access = None
         if client.side == "inside" and start not in self.segment_sites.values():
             is_district = self.region_kinds.get(client.region or "") == "district"
-            access = self.routes.access(client.department, client.region or "", service.instance, is_district)
+            access = self.routes.access(client.department, client.region or "", service.instance, is_district, choice)
             if access is not None and not is_district:
                 start = self.registry.device[access[0]].site or start
         way = self.routes.way(start or "", service.site or "", access, choice)

@@ -29,10 +29,10 @@ class Step:
 class Routes:
     """Ways between places of a city.
 
-    A path of the registry gives the devices. Between neighbours whose aliases name each other, the
-    parallel links share the flows. The first device is that of the user's access link (``access-NAME``
-    of a department or district, or an interface bound to the routing instance), the last one's way
-    out is the port towards the server's leaf.
+    A path of the registry gives the devices; a data-centre core stands for all of its site. Between
+    neighbours whose aliases name each other, the parallel links share the flows. The first device is
+    that of the user's access link (``access-NAME`` of a department or district, or an interface bound
+    to the routing instance), the last one's way out is the port towards the server's leaf.
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -52,15 +52,22 @@ class Routes:
                 if roles.get(neighbour) == "leaf":
                     self._leaf_ports.setdefault(device.name, []).append(interface.name)
         self._access = {link.name: (link.device, link.interface) for link in registry.links if link.kind == "access"}
+        self._centres: dict[str | None, list[str]] = {}
+        for device in registry.devices:
+            if device.role == "dc":
+                self._centres.setdefault(device.site, []).append(device.name)
         self._bound = {i.name: [split_port(port) for port in i.interfaces] for i in registry.instances}
 
-    def access(self, department: str, region: str, instance: str, is_district: bool) -> tuple[str, str] | None:
+    def access(
+        self, department: str, region: str, instance: str, is_district: bool, choice: int
+    ) -> tuple[str, str] | None:
         """Return (device, interface) where a user's packets enter the network, None where none is known."""
         if not is_district:
             if self._bound.get(instance):
                 return self._bound[instance][0]
             return self._access.get(f"access-{department}")
-        return self._access.get(f"access-{region}")
+        offices = [name for name in self._access if _is_office(name, f"access-{region}")]
+        return self._access[offices[choice % len(offices)]] if offices else None
 
     def way(self, start: str, end: str, access: tuple[str, str] | None, choice: int) -> tuple[Step, ...] | None:
         """Return the steps from the user's site ``start`` to the server's site ``end``; None without a path.
@@ -75,7 +82,7 @@ class Routes:
             devices = _group(forward[choice % len(forward)])
         else:
             devices = [(name, ports[::-1]) for name, ports in reversed(_group(backward[choice % len(backward)]))]
-        names = [name for name, _ in devices]
+        names = self._spread([name for name, _ in devices], choice)
         enters: list[str | None] = [ports[0] if number else None for number, (_, ports) in enumerate(devices)]
         leaves: list[str | None] = [ports[-1] for _, ports in devices[:-1]] + [None]
         if len(devices[0][1]) == 2:
@@ -99,6 +106,22 @@ class Routes:
         return tuple(
             Step(known[name], str(enter), str(leave)) for name, enter, leave in zip(names, enters, leaves, strict=True)
         )
+
+    def _spread(self, names: list[str], choice: int) -> list[str]:
+        """Return the path's devices with the data-centre cores that this flow takes."""
+        spread = []
+        for name in names:
+            device = self._registry.device[name]
+            centre = self._centres.get(device.site, [name]) if device.role == "dc" else [name]
+            spread.append(centre[choice // 2 % len(centre)])
+        changes = zip(pairwise(names), pairwise(spread), strict=True)
+        is_way = all(new == old or new in self._towards for old, new in changes)
+        return spread if is_way else names
+
+
+def _is_office(link: str, base: str) -> bool:
+    """Tell whether an access link is that of a district's offices or towns (not of its VPN)."""
+    return link == base or link.startswith(f"{base}-towns")
 
 
 def _group(via: tuple[str, ...]) -> list[tuple[str, list[str]]]:
