@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetryd._ext import load
-from telemetryd.aggregate.expand import expand
+
 from telemetryd.aggregate.scaling import Scaling, SourceRates
 from telemetryd.schema import Batch, Names, UsageWindow
 
 Accumulator = load("accumulate", "telemetryd.aggregate.accumulate_reference").Accumulator
+expand = load("expand", "telemetryd.aggregate.expand").expand
 
 WINDOW_NS: Final = 1_000_000_000
 TOLERANCE_NS: Final = 2_000_000_000
@@ -67,9 +68,7 @@ class Windows:
         self._names, self._corrections = names, corrections
         self._tolerance_ns = tolerance_ns
         self._back = back  # windows kept open before the first row
-        self._accumulator = Accumulator(
-            datagrams, samples, track, classes, windows=open_windows, window_ns=WINDOW_NS
-        )
+        self._accumulator = Accumulator(datagrams, samples, track, classes, windows=open_windows, window_ns=WINDOW_NS)
         self._scaling = Scaling()
         self._greatest_ns: int | None = None
         self._forced = 0

@@ -1,0 +1,76 @@
+"""Run the benchmarks: `python -m benchmarks.run [--short] [--write] [NAME ...]`.
+
+Every module `bench_NAME.py` has `run(short: bool) -> list[Figure]`. `--short` proves in CI that they work;
+its figures mean nothing. `--write` puts the figures into RESULTS.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.report import Figure
+
+HERE = Path(__file__).parent
+NAMES = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
+
+
+def main() -> int:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all")
+    parser.add_argument("--short", action="store_true", help="small inputs, one repeat")
+    parser.add_argument("--write", action="store_true", help="write benchmarks/RESULTS.md")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(NAMES):
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}")
+    results: dict[str, tuple[str, list[Figure]]] = {}
+    for name in arguments.names or NAMES:
+        print(f"== {name}", flush=True)
+        module = importlib.import_module(f"benchmarks.bench_{name}")
+        figures: list[Figure] = module.run(short=arguments.short)
+        for figure in figures:
+            print(f"  {figure.what:<64} {number(figure.value):>12} {figure.unit}  {figure.note}", flush=True)
+        results[name] = (str(module.__doc__).strip().split("\n")[0], figures)
+    if arguments.write:
+        (HERE / "RESULTS.md").write_text(render(results), encoding="utf-8")
+    print(f"{len(results)} passed, 0 failed")
+    return 0
+
+
+def number(value: float) -> str:
+    """Write a figure with three significant digits."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def render(results: dict[str, tuple[str, list[Figure]]]) -> str:
+    """Return RESULTS.md."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(command, capture_output=True, text=True, check=False, cwd=HERE).stdout.strip()
+    cpu = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.processor(),
+    )
+    lines = [
+        "# Results",
+        "",
+        f"Made by `make bench` on {datetime.now(UTC):%Y-%m-%d} at commit {commit}: {os.cpu_count()} x {cpu}, "
+        f"Linux {platform.release()}, Python {platform.python_version()}, numpy {np.__version__}.",
+        "Ratios are within one run; the absolute figures of a shared machine move by some tens of percent.",
+    ]
+    for name, (title, figures) in results.items():
+        lines += ["", f"## {name}", title, "", "| figure | value | unit | note |", "|---|---:|---|---|"]
+        lines += [f"| {f.what} | {number(f.value)} | {f.unit} | {f.note} |" for f in figures]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
