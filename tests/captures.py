@@ -52,8 +52,10 @@ def udp(payload: bytes, port: int = PORT) -> dpkt.udp.UDP:
     return dpkt.udp.UDP(sport=50_000, dport=port, ulen=8 + len(payload), data=payload)
 
 
-def ipv4(data: Any, source: str = SOURCE, destination: str = DESTINATION, **fields: Any) -> bytes:
-    """Wrap UDP, or raw octets, in IPv4."""
+def ipv4(
+    data: Any, source: str = SOURCE, destination: str = DESTINATION, total: int | None = None, **fields: Any
+) -> bytes:
+    """Wrap UDP, or raw octets, in IPv4; `total` puts another total length."""
     packet = dpkt.ip.IP(
         src=ipaddress.IPv4Address(source).packed,
         dst=ipaddress.IPv4Address(destination).packed,
@@ -61,9 +63,9 @@ def ipv4(data: Any, source: str = SOURCE, destination: str = DESTINATION, **fiel
         data=data,
         **fields,
     )
-    if "len" not in fields:
-        packet.len = len(packet)
-    return bytes(packet)
+    packet.len = len(packet)
+    octets = bytes(packet)
+    return octets if total is None else octets[:2] + struct.pack(">H", total) + octets[4:]
 
 
 def ipv6(data: bytes, next_header: int = 17, source: str = SOURCE6, stated: int | None = None) -> bytes:

@@ -29,8 +29,8 @@ MAPPED_WINDOW_OCTETS: Final = 64 * 1024 * 1024
 STREAM_BLOCK_OCTETS: Final = 4 * 1024 * 1024
 READ_OCTETS: Final = 256 * 1024
 # A zstd block of 4 octets may stand for 128 KiB, and the library has no bound for its output: so few
-# octets at a time that a hostile file cannot ask for more than 64 MiB at once.
-ZSTD_PIECE_OCTETS: Final = 2048
+# octets at a time that a hostile file cannot ask for more than 16 MiB at once.
+ZSTD_PIECE_OCTETS: Final = 512
 
 
 class Source(Protocol):
