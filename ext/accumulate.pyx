@@ -13,7 +13,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
-from _hash cimport mix
+from _talkers cimport Ends, Talker, Talkers, allocate_talkers, count_talker, forget_talkers
 
 import numpy as np
 
@@ -28,8 +28,6 @@ cdef extern from *:
 cdef enum:
     BLOCK = 64              # rows whose cache misses overlap
     FIRST_CAPACITY = 1024   # keys of a new table
-    MAX_SOURCES = 65536
-    PROBES = 32             # of the bounded table of talkers
     DUPLICATE = 2           # pool_valid of a row that must not be counted
     KNOWN = 1
     UNKNOWN_GROWTH = 0xFFFFFFFF    # the tracker believes no growth of 2^31 and more
@@ -74,16 +72,6 @@ cdef struct Table:
     uint32_t* touched
     uint32_t n_sources      # allocated
     uint32_t n_touched
-
-
-cdef struct Talker:
-    uint64_t hi
-    uint64_t lo
-    uint32_t what           # ip_version 8 | protocol 8 | service port 16
-    uint32_t used
-    uint64_t samples
-    uint64_t octets
-    uint64_t scaled
 
 
 cdef struct Pending:        # a row between the passes
@@ -270,9 +258,8 @@ cdef class Accumulator:
     cdef object _samples
     cdef list _views            # keep the memory of the columns alive
     cdef Columns columns
-    cdef const uint64_t[::1] s_source_hi, s_source_lo, s_destination_hi, s_destination_lo
-    cdef const uint8_t[::1] s_version, s_protocol
-    cdef const uint16_t[::1] s_source_port, s_destination_port
+    cdef Ends ends
+    cdef Py_ssize_t max_samples
     cdef Table* tables
     cdef Table** ring           # the table of each open window, NULL while it has no row
     cdef Table** free_tables
@@ -280,9 +267,7 @@ cdef class Accumulator:
     cdef int64_t window_length
     cdef int64_t first          # the oldest open window
     cdef bint is_open
-    cdef Talker* talkers
-    cdef uint32_t n_talkers, max_talkers, talker_mask
-    cdef Talker other
+    cdef Talkers talkers
     cdef uint64_t n_late, late, n_duplicates
 
     def __cinit__(self, datagrams, samples, track, classes, *, uint32_t windows=16,
@@ -296,16 +281,10 @@ cdef class Accumulator:
             raise ValueError("the number of talkers must be in 1..16777216")
         self.n_windows = windows
         self.window_length = window_ns
-        self.max_talkers = talkers
-        self.talker_mask = 1
-        while self.talker_mask < 2 * talkers:
-            self.talker_mask *= 2
-        self.talkers = <Talker*>calloc(self.talker_mask, sizeof(Talker))
-        self.talker_mask -= 1
         self.tables = <Table*>calloc(windows, sizeof(Table))
         self.ring = <Table**>calloc(windows, sizeof(Table*))
         self.free_tables = <Table**>calloc(windows, sizeof(Table*))
-        if not (self.talkers and self.tables and self.ring and self.free_tables):
+        if not (allocate_talkers(&self.talkers, talkers) and self.tables and self.ring and self.free_tables):
             raise MemoryError("no memory for the windows")
         for i in range(windows):
             self.free_tables[i] = &self.tables[windows - 1 - i]
@@ -317,17 +296,20 @@ cdef class Accumulator:
         if datagrams.capacity < 1 or samples.capacity < 1:
             raise ValueError("the batches hold no row")
         self._samples = samples
-        self.s_source_hi = samples["source_hi"]
-        self.s_source_lo = samples["source_lo"]
-        self.s_destination_hi = samples["destination_hi"]
-        self.s_destination_lo = samples["destination_lo"]
-        self.s_version = samples["ip_version"]
-        self.s_protocol = samples["protocol"]
-        self.s_source_port = samples["source_port"]
-        self.s_destination_port = samples["destination_port"]
         self._views = []
         cdef const int64_t[::1] ts = datagrams["ts_ns"]
-        self._views.append(ts)
+        cdef const uint16_t[::1] source_port = samples["source_port"]
+        cdef const uint16_t[::1] destination_port = samples["destination_port"]
+        self._views += [ts, source_port, destination_port]
+        self.max_samples = samples.capacity
+        self.ends.source_hi = self.longs(samples, "source_hi")
+        self.ends.source_lo = self.longs(samples, "source_lo")
+        self.ends.destination_hi = self.longs(samples, "destination_hi")
+        self.ends.destination_lo = self.longs(samples, "destination_lo")
+        self.ends.version = self.octets(samples, "ip_version")
+        self.ends.protocol = self.octets(samples, "protocol")
+        self.ends.source_port = &source_port[0]
+        self.ends.destination_port = &destination_port[0]
         self.columns.ts = &ts[0]
         self.columns.n_datagrams = ts.shape[0]
         self.columns.datagram = self.words(samples, "datagram")
@@ -346,6 +328,11 @@ cdef class Accumulator:
         self.columns.destination_zone = self.words(classes, "destination_zone")
         self.columns.direction = self.octets(classes, "direction")
         self.columns.service_class = self.octets(classes, "service_class")
+
+    cdef const uint64_t* longs(self, batch, name) except NULL:
+        cdef const uint64_t[::1] view = batch[name]
+        self._views.append(view)
+        return &view[0]
 
     cdef const uint32_t* words(self, batch, name) except NULL:
         cdef const uint32_t[::1] view = batch[name]
@@ -368,7 +355,7 @@ cdef class Accumulator:
         free(self.tables)
         free(self.ring)
         free(self.free_tables)
-        free(self.talkers)
+        free(self.talkers.slots)
 
     @property
     def windows(self):
@@ -407,7 +394,7 @@ cdef class Accumulator:
         """Add rows from ``first_row``; return the row that stopped it, or the number of rows."""
         cdef Py_ssize_t n = self._samples.n, row = first_row
         cdef Status status = OK
-        if not (0 <= n <= self.s_source_hi.shape[0] and 0 <= first_row <= n):
+        if not (0 <= n <= self.max_samples and 0 <= first_row <= n):
             raise ValueError("the rows are not in the batch")
         if not self.is_open:
             return first_row
@@ -507,42 +494,13 @@ cdef class Accumulator:
                     break
                 telemetryd_prefetch(&table.sources[slot])
                 if application == 0:
-                    self.add_talker(row, length, rate)
+                    count_talker(&self.talkers, &self.ends, row, length, rate)
                 filled += 1
                 row += 1
             if filled and add_block(table, pending, filled) != OK:
                 status = NO_MEMORY
         first_row[0] = row
         return status
-
-    cdef void add_talker(self, Py_ssize_t row, uint32_t length, uint32_t rate) noexcept nogil:
-        """Count an unclassified row under its server side: the end with the lower non-zero port."""
-        cdef uint32_t a = self.s_source_port[row], b = self.s_destination_port[row]
-        cdef bint is_source = a != 0 and (b == 0 or a < b)
-        cdef uint32_t what = (
-            <uint32_t>self.s_version[row] << 24 | <uint32_t>self.s_protocol[row] << 16 | (a if is_source else b)
-        )
-        cdef uint64_t hi = self.s_source_hi[row] if is_source else self.s_destination_hi[row]
-        cdef uint64_t lo = self.s_source_lo[row] if is_source else self.s_destination_lo[row]
-        cdef uint64_t place = mix(lo ^ mix(hi ^ mix(what)))
-        cdef Talker* talker
-        cdef int probe
-        cdef Talker* found = &self.other
-        for probe in range(PROBES):
-            talker = &self.talkers[(place + probe) & self.talker_mask]
-            if not talker.used:
-                if self.n_talkers < self.max_talkers:
-                    self.n_talkers += 1
-                    talker.used = self.n_talkers
-                    talker.hi, talker.lo, talker.what = hi, lo, what
-                    found = talker
-                break
-            if talker.lo == lo and talker.what == what and talker.hi == hi:
-                found = talker
-                break
-        found.samples += 1
-        found.octets += length
-        found.scaled += <uint64_t>length * rate
 
     def close(self):
         """Hand out the oldest open window as columns, empty it, and open one more at the end."""
@@ -593,7 +551,7 @@ cdef class Accumulator:
 
     def unclassified(self):
         """Describe the unclassified rows by server address, protocol and service port."""
-        cdef Py_ssize_t n = self.n_talkers, i
+        cdef Py_ssize_t n = self.talkers.n, i
         cdef uint32_t place
         cdef Talker* talker
         columns = {name: np.zeros(n + 1, np.uint64) for name in ("address_hi", "address_lo")}
@@ -605,8 +563,8 @@ cdef class Accumulator:
         cdef uint16_t[::1] port = columns["port"]
         cdef uint64_t[::1] samples = columns["samples"], octets = columns["octets"]
         cdef uint64_t[::1] scaled = columns["scaled_octets"]
-        for place in range(self.talker_mask + 1):
-            talker = &self.talkers[place]
+        for place in range(self.talkers.mask + 1):
+            talker = &self.talkers.slots[place]
             if not talker.used:
                 continue
             i = talker.used
@@ -614,54 +572,9 @@ cdef class Accumulator:
             version[i], protocol[i] = talker.what >> 24, talker.what >> 16 & 0xFF
             port[i] = talker.what & 0xFFFF
             samples[i], octets[i], scaled[i] = talker.samples, talker.octets, talker.scaled
-        samples[0], octets[0], scaled[0] = self.other.samples, self.other.octets, self.other.scaled
+        samples[0], octets[0], scaled[0] = self.talkers.other.samples, self.talkers.other.octets, self.talkers.other.scaled
         return columns
 
     def clear_unclassified(self):
         """Forget the unclassified talkers."""
-        memset(self.talkers, 0, (<size_t>self.talker_mask + 1) * sizeof(Talker))
-        memset(&self.other, 0, sizeof(Talker))
-        self.n_talkers = 0
-
-
-def group(const uint64_t[::1] first not None, const uint64_t[::1] second not None, int64_t[::1] labels not None,
-          int64_t[::1] rows not None):
-    """Number the distinct pairs of words in order of appearance; return how many there are."""
-    cdef Py_ssize_t n = first.shape[0], i = 0, j, row, filled
-    cdef uint64_t mask = 15, h, word, n_groups = 0
-    cdef uint64_t hashes[BLOCK]
-    cdef uint64_t* index
-    if second.shape[0] != n or labels.shape[0] != n or rows.shape[0] != n:
-        raise ValueError("the columns differ in length")
-    if n >= 0xFFFFFFFF:
-        raise ValueError("too many rows to group")
-    while mask < <uint64_t>n * 2:
-        mask = mask * 2 + 1
-    index = <uint64_t*>calloc(mask + 1, sizeof(uint64_t))
-    if not index:
-        raise MemoryError("no memory to group rows")
-    with nogil:
-        while i < n:
-            filled = min(<Py_ssize_t>BLOCK, n - i)
-            for j in range(filled):
-                hashes[j] = hash_key(first[i + j], second[i + j], 0)
-                telemetryd_prefetch(&index[hashes[j] & mask])
-            for j in range(filled):
-                h = hashes[j]
-                while True:
-                    word = index[h & mask]
-                    if not word:
-                        rows[n_groups] = i + j
-                        labels[i + j] = n_groups
-                        n_groups += 1
-                        index[h & mask] = (hashes[j] & <uint64_t>0xFFFFFFFF00000000) | n_groups
-                        break
-                    if (word ^ hashes[j]) >> 32 == 0:
-                        row = rows[<uint32_t>word - 1]
-                        if first[row] == first[i + j] and second[row] == second[i + j]:
-                            labels[i + j] = <uint32_t>word - 1
-                            break
-                    h += 1
-            i += filled
-        free(index)
-    return n_groups
+        forget_talkers(&self.talkers)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from telemetryd.schema import Batch
@@ -35,10 +34,3 @@ class Accumulator:
     def close(self) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]: ...  # (k,) and (s,)
     def unclassified(self) -> dict[str, NDArray[Any]]: ...  # columns of shape (1 + t,)
     def clear_unclassified(self) -> None: ...
-
-def group(
-    first: NDArray[np.uint64],  # (n,)
-    second: NDArray[np.uint64],  # (n,)
-    labels: NDArray[np.int64],  # (n,), out
-    rows: NDArray[np.int64],  # (n,), out: the first `groups` are valid
-) -> int: ...

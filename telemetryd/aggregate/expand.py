@@ -17,7 +17,7 @@ from telemetryd.aggregate.keys import link_rows, total_rows, unpack_key, unpack_
 from telemetryd.aggregate.scaling import SourceRates
 from telemetryd.schema import SUM_COLUMNS, LinkDirection
 
-group = load("accumulate", "telemetryd.aggregate.accumulate_reference").group
+group = load("group", "telemetryd.aggregate.group_reference").group
 
 #: Sums that merge by their maximum; all others by addition.
 LARGEST: Final = frozenset({"octets_largest", "packets_largest"})

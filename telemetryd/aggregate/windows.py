@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetryd._ext import load
-
 from telemetryd.aggregate.scaling import Scaling, SourceRates
 from telemetryd.schema import Batch, Names, UsageWindow
 

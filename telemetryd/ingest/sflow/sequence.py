@@ -242,7 +242,7 @@ class Tracker:
                 agent.datagrams += 1
             verdicts.append((slot, agent.epoch, is_repeated))
         columns = self._samples.rows()
-        names = (
+        fields = (
             "datagram",
             "source_class",
             "source_index",
@@ -252,7 +252,7 @@ class Tracker:
             "sampling_rate",
         )
         self._track.n = n_samples
-        for row, values in enumerate(zip(*(columns[name].tolist() for name in names), strict=True)):
+        for row, values in enumerate(zip(*(columns[name].tolist() for name in fields), strict=True)):
             datagram, source_class, source_index, *counters = values
             agent_slot, epoch, is_repeated = verdicts[datagram] if datagram < len(verdicts) else (0, 0, False)
             slot = self._source_slot(agent_slot, source_class, source_index) if agent_slot else 0
