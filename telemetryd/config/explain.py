@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
-from typing import Any, get_args
+from collections.abc import Iterable
+from typing import Any, Protocol, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -12,8 +12,13 @@ from pydantic_core import ErrorDetails
 from telemetryd.config.positions import PathInData
 from telemetryd.errors import Problem
 
-Locate = Callable[..., tuple[int, int]]
-"""``locate(path, key=False) -> (line, column)`` of a document."""
+
+class Where(Protocol):
+    """``where`` of a document."""
+
+    def __call__(self, path: PathInData, *, key: bool = False) -> tuple[str, int, int]:
+        """Return (file, line, column) of the value at `path`, or of its key."""
+        ...
 
 
 def suggest(name: str, known: Iterable[str], otherwise: str) -> str:
@@ -48,28 +53,26 @@ def show(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def explain(
-    error: ValidationError, model: type[BaseModel], file: str, locate: Locate, prefix: PathInData = ()
-) -> list[Problem]:
+def explain(error: ValidationError, model: type[BaseModel], where: Where, *, top: str = "field") -> list[Problem]:
     """Return one problem for each error, at the position of its value (or key, where that is wrong).
 
     Parameters
     ----------
     error:
         What validation of `model` raised.
-    locate:
-        Gives (line, column) of a path in the document.
-    prefix:
-        Path in the document of the value that was validated.
+    where:
+        Gives (file, line, column) of a path in the document.
+    top:
+        What a key of the outermost mapping is called.
     """
     problems = []
     for details in error.errors(include_url=False):
         path = tuple(details["loc"])
         if details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]:
             continue  # its entries are there; they have mistakes of their own
-        message, remedy = _words(details, model, path)
         is_key = details["type"] == "extra_forbidden"
-        problems.append(Problem(file, *locate(prefix + path, key=is_key), message, remedy))
+        message, remedy = _words(details, model, path, top if len(path) == 1 else "field")
+        problems.append(Problem(*where(path, key=is_key), message, remedy))
     return problems
 
 
@@ -97,7 +100,7 @@ def field_names(model: type[BaseModel]) -> dict[str, str]:
     return {field.alias or name: field.description or "" for name, field in model.model_fields.items()}
 
 
-def _words(details: ErrorDetails, model: type[BaseModel], path: PathInData) -> tuple[str, str]:
+def _words(details: ErrorDetails, model: type[BaseModel], path: PathInData, noun: str) -> tuple[str, str]:
     """Say one error and its remedy."""
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
     field = next((str(step) for step in reversed(path) if isinstance(step, str)), "the file")
@@ -112,7 +115,7 @@ def _words(details: ErrorDetails, model: type[BaseModel], path: PathInData) -> t
         )
     if kind == "extra_forbidden":
         known = list(field_names(model_at(model, path[:-1]) or model))
-        return f"unknown field {item}", suggest(field, known, f"use one of {', '.join(known)}")
+        return f"unknown {noun} {item}", suggest(field, known, f"use one of {', '.join(known)}")
     if kind == "literal_error":
         expected = str(context["expected"]).replace("'", '"').replace(" or ", ", ")
         options = [option.strip('" ') for option in expected.split(",")]

@@ -135,9 +135,9 @@ class YamlDocument:
             node = key_node
         return node.start_mark.line + 1, node.start_mark.column + 1
 
-    def problem(self, path: PathInData, message: str, remedy: str, *, key: bool = False) -> Problem:
-        """Make a problem at the position of `path`."""
-        return Problem(self.file, *self.locate(path, key=key), message, remedy)
+    def where(self, path: PathInData, *, key: bool = False) -> tuple[str, int, int]:
+        """Return (file, line, column): what :class:`telemetryd.errors.Problem` starts with."""
+        return self.file, *self.locate(path, key=key)
 
 
 def read_yaml(path: Path, problems: list[Problem]) -> YamlDocument | None:

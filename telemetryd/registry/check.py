@@ -41,9 +41,7 @@ REFERENCES: Final = (
 )
 """(section, field in the file, attribute, section that the name or the names are of)."""
 
-MAX_SUGGESTIONS: Final = (
-    50  # finding a near name takes some ms among thousands: not for thousands of mistakes
-)
+MAX_SUGGESTIONS: Final = 50  # finding a near name takes some ms among thousands: not for thousands of mistakes
 
 RESERVED: Final[Mapping[str, Mapping[str, str]]] = {
     "applications": {
@@ -113,8 +111,7 @@ class _Reference:
 
 
 _SINGULAR: Final = {
-    section: section.removesuffix("es" if section.endswith("sses") else "s").replace("_", " ")
-    for section in SECTIONS
+    section: section.removesuffix("es" if section.endswith("sses") else "s").replace("_", " ") for section in SECTIONS
 }
 
 

@@ -113,9 +113,7 @@ def _check_servers(registry: Registry, sources: Sources) -> None:
                         f"address {address} is in no network of instance {instance}",
                         "declare its network, or correct the address or the instance",
                     )
-            elif (region := registry.networks[found].region) is not None and kinds.get(
-                region
-            ) in OUTSIDE_KINDS:
+            elif (region := registry.networks[found].region) is not None and kinds.get(region) in OUTSIDE_KINDS:
                 sources.warn(
                     Place("servers", row, ("addresses", entry)),
                     f"server address {address} is in a network of region {region}, which is outside the city",
@@ -170,9 +168,7 @@ def _check_public_addresses(registry: Registry, sources: Sources) -> None:
                 "remove it there, or correct the public address",
             )
         server = servers.get(public.server)
-        if server is not None and all(
-            address.version != public.address.version for address in server.addresses
-        ):
+        if server is not None and all(address.version != public.address.version for address in server.addresses):
             sources.warn(
                 place,
                 f'server "{server.name}" has no IPv{public.address.version} address behind {public.address}',

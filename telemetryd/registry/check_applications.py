@@ -33,9 +33,7 @@ class _Claim(NamedTuple):
     @property
     def place(self) -> Place:
         path: tuple[str | int, ...] = () if self.serve < 0 else ("serves", self.serve)
-        return Place(
-            self.section, self.row, path if self.port_entry < 0 else (*path, "ports", self.port_entry)
-        )
+        return Place(self.section, self.row, path if self.port_entry < 0 else (*path, "ports", self.port_entry))
 
 
 _ALL_PORTS: Final = ((0, MAX_PORT),)

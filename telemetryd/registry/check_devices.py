@@ -73,9 +73,7 @@ def _check_agents(registry: Registry, sources: Sources) -> None:
         for row, device in enumerate(registry.devices)
         for entry, address in enumerate(device.agents)
     ]
-    _check_unique(
-        agents, lambda address: f"agent address {address} is used twice", "give it to one device", sources
-    )
+    _check_unique(agents, lambda address: f"agent address {address} is used twice", "give it to one device", sources)
 
 
 def _check_interfaces(row: int, device: Device, sources: Sources) -> None:
@@ -213,10 +211,7 @@ def _check_links(registry: Registry, ports: dict[str, _Ports], sources: Sources)
 def _check_groups(registry: Registry, sources: Sources) -> None:
     for row, group in enumerate(registry.link_groups):
         _check_unique(
-            (
-                (name, Place("link_groups", row, ("members", entry)))
-                for entry, name in enumerate(group.members)
-            ),
+            ((name, Place("link_groups", row, ("members", entry))) for entry, name in enumerate(group.members)),
             lambda name, group=group: f'"{name}" is in group "{group.name}" twice',  # type: ignore[misc]
             "remove one of them",
             sources,

@@ -28,9 +28,7 @@ _PROTOCOL_NAMES: Final = {number: name for name, number in PROTOCOLS.items()}
 
 MAX_PORT: Final = 65535
 MAX_VLAN: Final = 4094  # 0 and 4095 are reserved (IEEE 802.1Q table 9-2)
-MAX_IF_INDEX: Final = (
-    0x3FFFFFFE  # sFlow keeps 30 bits, and 0x3FFFFFFF means "internal" (sFlow v5, section 5.3)
-)
+MAX_IF_INDEX: Final = 0x3FFFFFFE  # sFlow keeps 30 bits, and 0x3FFFFFFF means "internal" (sFlow v5, section 5.3)
 MAX_UINT32: Final = 2**32 - 1
 _MAX_DNS_LENGTH: Final = 253
 
@@ -120,9 +118,7 @@ def _parse_endpoint(value: object) -> str:
     return str(value)
 
 
-Endpoint = Annotated[
-    str, PlainValidator(_parse_endpoint), WithJsonSchema({"type": "string", "pattern": "^.+:[0-9]+$"})
-]
+Endpoint = Annotated[str, PlainValidator(_parse_endpoint), WithJsonSchema({"type": "string", "pattern": "^.+:[0-9]+$"})]
 
 # --- numbers -----------------------------------------------------------------------------------------------
 
@@ -170,7 +166,8 @@ def _parse_range(value: object, lowest: int, highest: int, kind: str) -> Range:
     return first, last
 
 
-def _spell_range(value: Range) -> int | str:
+def spell_range(value: Range) -> int | str:
+    """Write a range of ports or VLANs as the registry does: ``443`` or ``"8000-8009"``."""
     return value[0] if value[0] == value[1] else f"{value[0]}-{value[1]}"
 
 
@@ -178,7 +175,7 @@ _RANGE_SCHEMA: Final = [{"type": "string", "pattern": "^[0-9]+(-[0-9]+)?$"}]
 PortRange = Annotated[
     Range,
     PlainValidator(lambda value: _parse_range(value, 0, MAX_PORT, "port")),
-    PlainSerializer(_spell_range, return_type=int | str),
+    PlainSerializer(spell_range, return_type=int | str),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0, "maximum": MAX_PORT}, *_RANGE_SCHEMA]}),
 ]
 """First and last port, both included, from a number or ``low-high``."""
@@ -186,7 +183,7 @@ PortRange = Annotated[
 VlanRange = Annotated[
     Range,
     PlainValidator(lambda value: _parse_range(value, 1, MAX_VLAN, "VLAN")),
-    PlainSerializer(_spell_range, return_type=int | str),
+    PlainSerializer(spell_range, return_type=int | str),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_VLAN}, *_RANGE_SCHEMA]}),
 ]
 """First and last VLAN, both included, from a number or ``low-high``."""
@@ -213,9 +210,7 @@ Protocol = Annotated[
     int | None,
     PlainValidator(_parse_protocol),
     PlainSerializer(spell_protocol, return_type=int | str),
-    WithJsonSchema(
-        {"anyOf": [{"enum": ["any", *PROTOCOLS]}, {"type": "integer", "minimum": 0, "maximum": 255}]}
-    ),
+    WithJsonSchema({"anyOf": [{"enum": ["any", *PROTOCOLS]}, {"type": "integer", "minimum": 0, "maximum": 255}]}),
 ]
 """IP protocol number, None = any, from a name or a number."""
 
@@ -241,9 +236,7 @@ def parse_address(value: object) -> Address:
         remedy = "leave out the prefix length" if "/" in value else _address_remedy(value)
         mistake(f'"{value}" is no address', remedy)
     if "%" in value:
-        mistake(
-            f'"{value}" holds a zone', "write the address without %zone: routing instances tell places apart"
-        )
+        mistake(f'"{value}" holds a zone', "write the address without %zone: routing instances tell places apart")
     return address
 
 
@@ -267,9 +260,7 @@ def parse_prefix(value: object) -> Network:
             except ValueError:
                 pass
         mistake(f'"{value}" is no prefix', remedy)
-    mistake(
-        f'prefix "{value}" has host bits', f'write "{network}", or the address as /{network.max_prefixlen}'
-    )
+    mistake(f'prefix "{value}" has host bits', f'write "{network}", or the address as /{network.max_prefixlen}')
 
 
 AddressField = Annotated[

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from telemetryd.config.explain import explain, show, suggest
+from telemetryd.config.explain import explain, show
 from telemetryd.config.positions import PathInData, read_yaml, without_gc
 from telemetryd.errors import Problem, ProblemsError
 from telemetryd.registry.check import check
@@ -21,17 +21,12 @@ class Document(Protocol):
     """What a registry is loaded from: data, and the position of everything in it."""
 
     @property
-    def file(self) -> str:
-        """Name used in problems."""
-        ...
-
-    @property
     def data(self) -> Any:
         """The content: a mapping of sections."""
         ...
 
-    def locate(self, path: PathInData, *, key: bool = False) -> tuple[int, int]:
-        """Return (line, column) of a value, or of its nearest parent that exists."""
+    def where(self, path: PathInData, *, key: bool = False) -> tuple[str, int, int]:
+        """Return (file, line, column) of a value, or of its nearest parent that exists."""
         ...
 
 
@@ -59,16 +54,12 @@ def read_documents(directory: Path, problems: list[Problem], warnings: list[Prob
     """Read every file of a registry; those that cannot be parsed are left out, with a problem."""
     if not directory.is_dir():
         what = "is not a directory" if directory.exists() else "does not exist"
-        problems.append(
-            Problem(str(directory), 0, 0, what, "give the directory that holds the registry's files")
-        )
+        problems.append(Problem(str(directory), 0, 0, what, "give the directory that holds the registry's files"))
         return []
     files = registry_files(directory)
     if not files:
         problems.append(
-            Problem(
-                str(directory), 0, 0, "holds no *.yaml file", "give the directory of the registry's files"
-            )
+            Problem(str(directory), 0, 0, "holds no *.yaml file", "give the directory of the registry's files")
         )
     warnings.extend(
         Problem(str(path), 0, 0, "is ignored", "name it *.yaml if it belongs to the registry")
@@ -119,20 +110,14 @@ def _validate(document: Document, sources: Sources) -> Iterable[tuple[str, Any]]
     """Yield ("city", City) and (section, [(index, entity)]) of one document; note its mistakes."""
     data = document.data
     if not isinstance(data, dict):
-        sources.problems.append(
-            Problem(
-                document.file,
-                *document.locate(()),
-                f"the file is {show(data)}, not a mapping",
-                'start with "version: 1"',
-            )
-        )
+        message = f"the file is {show(data)}, not a mapping"
+        sources.problems.append(Problem(*document.where(()), message, 'start with "version: 1"'))
         sources.is_complete = False
         return
     try:
         valid = RegistryFile.model_validate(data)
     except ValidationError as error:
-        sources.problems.extend(_explain_file(error, document))
+        sources.problems.extend(explain(error, RegistryFile, document.where, top="section"))
         yield from _valid_parts(data, sources)
         return
     if valid.city is not None:
@@ -140,27 +125,6 @@ def _validate(document: Document, sources: Sources) -> Iterable[tuple[str, Any]]
     for name in SECTIONS:
         if name in data:
             yield name, enumerate(getattr(valid, name))
-
-
-def _explain_file(error: ValidationError, document: Document) -> list[Problem]:
-    problems = explain(error, RegistryFile, document.file, document.locate)
-    misplaced = {
-        str(e["loc"][0]) for e in error.errors() if e["type"] == "extra_forbidden" and len(e["loc"]) == 1
-    }
-    known = ["version", "city", *SECTIONS]
-    words = {
-        f'unknown field "{name}"': (
-            f'unknown section "{name}"',
-            suggest(name, known, f"use one of {', '.join(known)}"),
-        )
-        for name in misplaced
-    }
-    return [
-        replace(problem, message=words[problem.message][0], remedy=words[problem.message][1])
-        if problem.message in words and problem.column == 1
-        else problem
-        for problem in problems
-    ]
 
 
 def _valid_parts(data: dict[str, Any], sources: Sources) -> Iterable[tuple[str, Any]]:
@@ -195,14 +159,12 @@ def _valid(model: type[Entity], entry: object) -> Any:
 
 def _with_city(registry: Registry, cities: list[tuple[City, Document]], sources: Sources) -> Registry:
     for _, document in cities[1:]:
-        first = cities[0][1]
-        line, column = first.locate(("city",), key=True)
+        file, line, column = cities[0][1].where(("city",), key=True)
         sources.problems.append(
             Problem(
-                document.file,
-                *document.locate(("city",), key=True),
+                *document.where(("city",), key=True),
                 "the city is declared twice",
-                f"keep one (the first is at {first.file}:{line}:{column})",
+                f"keep one (the first is at {file}:{line}:{column})",
             )
         )
     return replace(registry, city=cities[0][0]) if cities else registry

@@ -135,9 +135,7 @@ class Network(Entity):
     instance: Slug | None = Field(None, description="routing instance; left out = the default one")
     department: Slug | None = Field(None, description="department that uses it")
     zone: Slug | None = Field(None, description="security zone")
-    region: Slug | None = Field(
-        None, description="region; of kind internet, province or nation = outside the city"
-    )
+    region: Slug | None = Field(None, description="region; of kind internet, province or nation = outside the city")
 
 
 class Server(Entity):
@@ -147,9 +145,7 @@ class Server(Entity):
     title: Title | None = _title()
     addresses: tuple[AddressField, ...] = Field(min_length=1, description="IPv4 and IPv6 addresses")
     instance: Slug | None = Field(None, description="routing instance; left out = the default one")
-    department: Slug | None = Field(
-        None, description="department that runs it; left out = that of the network"
-    )
+    department: Slug | None = Field(None, description="department that runs it; left out = that of the network")
     zone: Slug | None = Field(None, description="security zone; left out = that of the network")
     site: Name | None = Field(None, description="site where it stands")
 
@@ -165,9 +161,7 @@ class Serve(Entity):
 
     servers: tuple[Name, ...] = Field((), description="servers, by name")
     prefixes: tuple[PrefixField, ...] = Field((), description="prefixes, where there are no single servers")
-    instance: Slug | None = Field(
-        None, description="routing instance of the prefixes; left out = the default one"
-    )
+    instance: Slug | None = Field(None, description="routing instance of the prefixes; left out = the default one")
     protocol: Protocol = Field(None, description="tcp, udp, sctp, icmp, a number, or any (left out)")
     ports: tuple[PortRange, ...] = Field((), description='ports: numbers or "low-high"; left out = all')
 
@@ -218,9 +212,7 @@ class Match(Entity):
 
     protocol: Protocol = Field(None, description="tcp, udp, sctp, icmp, a number, or any (left out)")
     ports: tuple[PortRange, ...] = Field((), description='ports: numbers or "low-high"; left out = all')
-    prefixes: tuple[PrefixField, ...] = Field(
-        (), description="either end in one of these; left out = anywhere"
-    )
+    prefixes: tuple[PrefixField, ...] = Field((), description="either end in one of these; left out = anywhere")
 
 
 class ProtectedClass(Entity):
@@ -240,9 +232,7 @@ class Profile(Entity):
     name: Slug = Field(description="unique name")
     title: Title | None = _title()
     vendor: Text | None = Field(None, description="vendor")
-    sampling: Literal["ingress", "egress", "both"] = Field(
-        "ingress", description="direction in which its ports sample"
-    )
+    sampling: Literal["ingress", "egress", "both"] = Field("ingress", description="direction in which its ports sample")
     octets_correction: OctetsCorrection = Field(
         0, description="octets added to each sampled packet's length, to make it layer 2 with FCS"
     )
@@ -255,9 +245,7 @@ class Gnmi(Entity):
     """How to reach the device's gNMI server."""
 
     endpoint: Endpoint = Field(description='"host:port"')
-    credential: Name | None = Field(
-        None, description="name of the credential; the secret itself is elsewhere"
-    )
+    credential: Name | None = Field(None, description="name of the credential; the secret itself is elsewhere")
 
 
 class Interface(Entity):
@@ -268,9 +256,7 @@ class Interface(Entity):
     speed: Rate | None = Field(None, description="port speed; left out for a bundle = the sum of its members")
     alias: Text | None = Field(None, description="description configured on the port")
     bundle: Text | None = Field(None, description="interface of this device that it is a LAG member of")
-    labelled: Flag = Field(
-        False, description="true = MPLS backbone port: link totals only, ends are not looked up"
-    )
+    labelled: Flag = Field(False, description="true = MPLS backbone port: link totals only, ends are not looked up")
 
 
 class SourceMapEntry(Entity):
@@ -396,9 +382,7 @@ class RegistryFile(Entity):
     networks: tuple[Network, ...] = Field((), description="prefixes and whose they are")
     servers: tuple[Server, ...] = Field((), description="servers")
     applications: tuple[Application, ...] = Field((), description="business applications")
-    shared_services: tuple[SharedService, ...] = Field(
-        (), description="service addresses of several applications"
-    )
+    shared_services: tuple[SharedService, ...] = Field((), description="service addresses of several applications")
     service_classes: tuple[ServiceClass, ...] = Field((), description="classes of service")
     profiles: tuple[Profile, ...] = Field((), description="device profiles")
     devices: tuple[Device, ...] = Field((), description="switches, routers and gateways")
@@ -436,9 +420,7 @@ SECTIONS: Final[dict[str, type[Entity]]] = {
 }
 """Every list section -> the model of its entries, in the order of the documentation."""
 
-UNNAMED_SECTIONS: Final = frozenset(
-    section for section, model in SECTIONS.items() if "name" not in model.model_fields
-)
+UNNAMED_SECTIONS: Final = frozenset(section for section, model in SECTIONS.items() if "name" not in model.model_fields)
 IMPLICIT_CITY: Final = City(name="city")
 IMPLICIT_INSTANCE: Final = Instance(name="default", default=True)
 
@@ -539,9 +521,7 @@ class Registry:
     @cached_property
     def default_instance(self) -> str:
         """Name of the routing instance of packets that no binding claims."""
-        return next(
-            (instance.name for instance in self.instances if instance.default), IMPLICIT_INSTANCE.name
-        )
+        return next((instance.name for instance in self.instances if instance.default), IMPLICIT_INSTANCE.name)
 
     @cached_property
     def interface(self) -> Mapping[tuple[str, str], Interface]:
@@ -565,10 +545,7 @@ class Registry:
         """Return a link's capacity (in, out) in bit/s: port speed or contract, whichever is less."""
         speed = self.speed_bps(link.device, link.interface)
         limits = link.contract or Contract()
-        both = [
-            min(x for x in (speed, rate, _UNLIMITED) if x is not None)
-            for rate in (limits.in_bps, limits.out_bps)
-        ]
+        both = [min(x for x in (speed, rate, _UNLIMITED) if x is not None) for rate in (limits.in_bps, limits.out_bps)]
         return both[0], both[1]
 
     def __iter__(self) -> Iterator[tuple[str, tuple[Entity, ...]]]:

@@ -69,10 +69,12 @@ class Sources:
 
     def where(self, place: Place) -> str:
         """Write the position of a place as ``file:line:column``."""
-        problem = self._problem(place, "", "", False)
-        return f"{problem.file}:{problem.line}:{problem.column}"
+        file, line, column = self._position(place, False)
+        return f"{file}:{line}:{column}"
 
     def _problem(self, place: Place, message: str, remedy: str, key: bool) -> Problem:
+        return Problem(*self._position(place, key), message, remedy)
+
+    def _position(self, place: Place, key: bool) -> tuple[str, int, int]:
         document, row = self.origins[place.section][place.row]
-        line, column = document.locate((place.section, row, *place.path), key=key)
-        return Problem(document.file, line, column, message, remedy)
+        return document.where((place.section, row, *place.path), key=key)
