@@ -27,7 +27,9 @@ ZSTD_SKIPPABLE_MAGIC: Final = b"\x2a\x4d\x18"  # after a first octet 0x50..0x5f
 
 MAPPED_WINDOW_OCTETS: Final = 64 * 1024 * 1024
 STREAM_BLOCK_OCTETS: Final = 4 * 1024 * 1024
-READ_OCTETS: Final = 256 * 1024
+READ_OCTETS: Final = 64 * 1024
+# Where a stream is damaged, what the same call had decompressed is lost: so much at a time and no more.
+GZIP_PIECE_OCTETS: Final = 64 * 1024
 # A zstd block of 4 octets may stand for 128 KiB, and the library has no bound for its output: so few
 # octets at a time that a hostile file cannot ask for more than 16 MiB at once.
 ZSTD_PIECE_OCTETS: Final = 512
@@ -213,7 +215,7 @@ class GzipReader:
                 self._input = self._pipe.read(READ_OCTETS)
             is_cut = not self._input
             try:
-                octets = self._member.decompress(self._input, most)
+                octets = self._member.decompress(self._input, min(most, GZIP_PIECE_OCTETS))
             except zlib.error as error:
                 raise StreamDamageError(f"the gzip file is damaged ({error})") from None
             self._input = self._member.unconsumed_tail

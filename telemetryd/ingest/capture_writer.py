@@ -247,9 +247,7 @@ def _ipv4(address: Address) -> NDArray[Any] | int:
     return int(ipaddress.IPv4Address(address)) if isinstance(address, str) else address
 
 
-def _fill_ipv6(
-    frames: NDArray[Any], source: Address, destination: Address, payloads: list[memoryview]
-) -> None:
+def _fill_ipv6(frames: NDArray[Any], source: Address, destination: Address, payloads: list[memoryview]) -> None:
     if not isinstance(source, str) or not isinstance(destination, str):
         raise TypeError("IPv6 addresses are texts, both of them")
     ends = [ipaddress.IPv6Address(address).packed for address in (source, destination)]
