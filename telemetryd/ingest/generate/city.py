@@ -35,6 +35,8 @@ class CityTraffic:
         Multiplies every rate.
     sampling:
         1 in N everywhere, instead of the traffic files' rates.
+    lapse:
+        Time lapse: the load runs through its day so many times as fast as event time does.
     events, drop_share, counters_s, reuse_buffer:
         As :class:`telemetryd.ingest.generate.traffic.Traffic` has them.
 
@@ -57,6 +59,7 @@ class CityTraffic:
         drop_share: float = 0.0,
         counters_s: int = 20,
         reuse_buffer: bool = False,
+        lapse: float = 1.0,
     ) -> None:
         registry = load_registry(registry_dir)
         traffic = load_traffic(traffic_dir)
@@ -67,7 +70,7 @@ class CityTraffic:
         self._scale = scale
         self._traffic = Traffic(
             self.city.model,
-            lambda ts_ns: self._load.rates(ts_ns) * scale,
+            lambda ts_ns: self._load.rates(self.start_ns + round((ts_ns - self.start_ns) * lapse)) * scale,
             seed,
             self.start_ns,
             events=events,
