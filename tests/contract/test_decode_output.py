@@ -1,9 +1,13 @@
 """`telemetryd decode` prints what docs/decode.md and docs/decode.schema.json say, and fails as it should."""
 
 import json
+import os
+import pty
 import random
 import re
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +258,22 @@ def test_what_is_no_capture(run: Any, tmp_path: Path, what: str) -> None:
     assert lines == []
     assert str(path) in errors
     assert "Traceback" not in errors
+
+
+def test_progress_is_for_terminals_only(tmp_path: Path) -> None:
+    """A bar on standard error where that is a terminal and standard output is not; the lines stay clean."""
+    path = write_capture(tmp_path / "all.pcap", datagrams())
+    terminal, end = pty.openpty()
+    command = [sys.executable, "-c", "from telemetryd.cli.main import main; main()", "decode", str(path)]
+    # The capture is short: what the bar shows while it lasts fits into the terminal's buffer.
+    done = subprocess.run(command, cwd=DOCS.parent, stdout=subprocess.PIPE, stderr=end, check=True, timeout=60)
+    os.close(end)
+    shown = os.read(terminal, 1 << 16)
+    os.close(terminal)
+    assert b"all.pcap" in shown
+    assert [json.loads(line)["ts_ns"] for line in done.stdout.splitlines()] == [
+        START_NS + number for number in range(len(datagrams()))
+    ]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--port", "0", "x.pcap"], ["--no-such-option"]])
