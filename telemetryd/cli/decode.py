@@ -81,7 +81,8 @@ def _progress(name: str) -> Iterator[_Advance]:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    # Left to itself, the bar would take standard output over and print the lines above itself, on stderr.
+    with Progress(console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         task = bar.add_task(name, total=None)
         yield lambda capture: bar.update(
             task, completed=capture.stats.octets_read, total=capture.stats.octets_total or None

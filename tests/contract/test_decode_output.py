@@ -1,5 +1,6 @@
 """`telemetryd decode` prints what docs/decode.md and docs/decode.schema.json say, and fails as it should."""
 
+import errno
 import json
 import os
 import pty
@@ -260,18 +261,30 @@ def test_what_is_no_capture(run: Any, tmp_path: Path, what: str) -> None:
     assert "Traceback" not in errors
 
 
+def read_terminal(terminal: int) -> bytes:
+    """Read all that is written to a terminal until the last writer is gone, and close it."""
+    shown = b""
+    try:
+        while octets := os.read(terminal, 4096):
+            shown += octets
+    except OSError as error:  # Linux says EIO, not end of file
+        assert error.errno == errno.EIO
+    os.close(terminal)
+    return shown
+
+
 def test_progress_is_for_terminals_only(tmp_path: Path) -> None:
     """A bar on standard error where that is a terminal and standard output is not; the lines stay clean."""
     path = write_capture(tmp_path / "all.pcap", datagrams())
     terminal, end = pty.openpty()
     command = [sys.executable, "-c", "from telemetryd.cli.main import main; main()", "decode", str(path)]
-    # The capture is short: what the bar shows while it lasts fits into the terminal's buffer.
-    done = subprocess.run(command, cwd=DOCS.parent, stdout=subprocess.PIPE, stderr=end, check=True, timeout=60)
+    with (tmp_path / "lines").open("wb") as lines:
+        process = subprocess.Popen(command, cwd=DOCS.parent, stdout=lines, stderr=end)
     os.close(end)
-    shown = os.read(terminal, 1 << 16)
-    os.close(terminal)
+    shown = read_terminal(terminal)
+    assert process.wait(timeout=30) == 0
     assert b"all.pcap" in shown
-    assert [json.loads(line)["ts_ns"] for line in done.stdout.splitlines()] == [
+    assert [json.loads(line)["ts_ns"] for line in (tmp_path / "lines").read_text().splitlines()] == [
         START_NS + number for number in range(len(datagrams()))
     ]
 
