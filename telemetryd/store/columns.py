@@ -108,17 +108,34 @@ def _same_names(windows: list[UsageWindow], origin: str) -> pa.Table:
     except KeyError as error:
         raise StoreError(f"a window lacks the column {error}") from error
     total = sum(counts)
-    times = np.repeat(np.array([window.start_ns for window in windows], dtype=np.int64), counts)
-    order = np.lexsort((*(columns[name] for name in reversed(KEYS)), times))
+    places = np.repeat(np.arange(len(windows)), counts)
+    order = _order([places, *(columns[name] for name in KEYS)])
     columns = {name: array[order] for name, array in columns.items()}
+    starts = np.array([window.start_ns for window in windows], dtype=np.int64)
     arrays = [
-        pa.array(times[order]),
+        pa.array(starts[places]),
         pa.array(np.full(total, windows[0].span_ns, dtype=np.int64)),
         _constant(origin, total),
         *_key_arrays(columns, names),
         *(pa.array(columns[column.name].astype(column.dtype, copy=False)) for column in SUM_COLUMNS),
     ]
     return pa.table(arrays, schema=USAGE_SCHEMA)
+
+
+def _order(codes: list[NDArray[Any]]) -> NDArray[np.intp]:
+    """Return the order of rows by their codes, the first one first.
+
+    Sorting is not for the reader's sake: sorted rows compress better, and Parquet writes them faster.
+    """
+    packed = np.zeros(len(codes[0]), dtype=np.uint64)
+    size = 1
+    for array in codes:
+        count = int(array.max(initial=0)) + 1
+        size *= count
+        if size > 1 << 64:
+            return np.lexsort(codes[::-1])
+        packed = packed * np.uint64(count) + array.astype(np.uint64)
+    return np.argsort(packed)
 
 
 def _key_arrays(columns: dict[str, NDArray[Any]], names: Names) -> list[pa.DictionaryArray]:

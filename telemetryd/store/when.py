@@ -18,7 +18,7 @@ _UNITS: Final = {
     "d": DAY_NS,
     "w": 7 * DAY_NS,
 }
-_DURATION: Final = re.compile(r"(\d+)\s*(s|min|m|h|d|w)")
+_DURATION: Final = re.compile(r"(\d+)\s*(s|min|m|h|d|w)", re.ASCII)
 
 
 def parse_duration(text: str) -> int:

@@ -50,9 +50,7 @@ def test_quality_rows_come_back_with_their_window(tmp_path: Path) -> None:
     ]
     with Store.open(tmp_path) as store:
         store.append([window(BASE)], "live", rows)
-        store.append(
-            [window(BASE), window(BASE + S)], "live", [*rows, QualityRow(BASE + S, S, "rate", "b", 1.0)]
-        )
+        store.append([window(BASE), window(BASE + S)], "live", [*rows, QualityRow(BASE + S, S, "rate", "b", 1.0)])
         found = store.scan("quality").to_pylist()
     assert [(r["time"], r["metric"], r["source"], r["value"], r["origin"]) for r in found] == [
         (BASE, "lost_datagrams", "10.0.0.1", 3.0, "live"),
@@ -144,9 +142,7 @@ def test_a_newer_store_is_refused(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"format": "telemetryd-store", "version": 1}', "\x00"]
-)
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": "telemetryd-store", "version": 1}', "\x00"])
 def test_a_damaged_manifest_is_reported(tmp_path: Path, text: str) -> None:
     """A manifest that cannot be read raises StoreError with its path, and nothing is removed."""
     with Store.open(tmp_path) as store:
@@ -272,3 +268,23 @@ def test_a_write_the_kernel_refuses(tmp_path: Path) -> None:
     assert "File too large" in done.stdout
     with Store.open(tmp_path) as store:
         assert held(store) == multiset(expected_rows([window(BASE)], "live"))
+
+
+def test_rows_lie_sorted_however_many_names_there_are(tmp_path: Path) -> None:
+    """Rows are sorted by time and key on disk, also where the codes of a key do not fit into one word."""
+    many = tuple(f"name {i:06}" for i in range(5000))
+    names = replace(NAMES, departments=many, applications=many, zones=many)
+    windows = [window(BASE + i * S, rows=50, names=names) for i in (1, 0)]
+    for w in windows:
+        random = np.random.default_rng(w.start_ns // S)
+        for key in ("department", "peer_department", "application", "source_zone", "destination_zone"):
+            w.columns[key] = random.integers(0, 5000, 50).astype(w.columns[key].dtype)
+            w.columns[key][0] = 4999
+    with Store.open(tmp_path) as store:
+        store.append(windows, "live")
+        found = store.scan().to_pylist()
+    assert multiset(found) == multiset(expected_rows(windows, "live"))
+    order = [(r["time"], r["table"], r["link"] != "-" and r["link"]) for r in found]
+    assert [time for time, *_ in order] == sorted(time for time, *_ in order)
+    departments = [r["department"] for r in found if (r["time"], r["table"]) == (BASE, "link_usage")]
+    assert len(departments) > 5
