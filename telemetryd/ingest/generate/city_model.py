@@ -81,10 +81,12 @@ def build_city(registry: Registry, traffic: TrafficFile, sampling: int | None = 
     InputError
         If the traffic names what the registry does not have, or there is no path for it.
     """
-    return _Builder(registry, traffic, sampling).build()
+    return CityBuilder(registry, traffic, sampling).build()
 
 
-class _Builder:
+class CityBuilder:
+    """Builds the flows of a city; :func:`build_city` is its ordinary use."""
+
     def __init__(self, registry: Registry, traffic: TrafficFile, sampling: int | None) -> None:
         self.registry = registry
         self.traffic = traffic
@@ -119,6 +121,7 @@ class _Builder:
         self.department_vlans = self._department_vlans()
 
     def build(self) -> CityModel:
+        """Return every application's flows."""
         flows: list[FlowSpec] = []
         rows: list[int] = []
         shares: list[float] = []
@@ -127,11 +130,16 @@ class _Builder:
                 flows.append(flow)
                 rows.append(row)
                 shares.append(share)
+        model = self.model(flows)
+        return CityModel(model, np.array(rows, np.intp), np.array(shares, np.float64))
+
+    def model(self, flows: list[FlowSpec]) -> Model:
+        """Return the model of ``flows`` over the city's exporters."""
         agents = [device.agents[0] for device in self.devices]
         routers = [device.role in ("core", "exit", "uplink") for device in self.devices]
         expanded = [device.role in ("uplink", "dc") for device in self.devices]
         columns = np.array(self.source_rows, np.int64).reshape(-1, 3)
-        model = Model(
+        return Model(
             Agents(
                 np.array([_words(agent)[0] for agent in agents], np.uint64),
                 np.array([_words(agent)[1] for agent in agents], np.uint64),
@@ -145,13 +153,12 @@ class _Builder:
             source_rate=columns[:, 2].astype(np.uint32),
             flows=tuple(flows),
         )
-        return CityModel(model, np.array(rows, np.intp), np.array(shares, np.float64))
 
     # --- pairs of client and server -----------------------------------------------------------------
 
     def _flows(self, entry: ApplicationTraffic) -> Iterator[tuple[FlowSpec, float]]:
         """Yield an application's flows with their shares of its octets."""
-        services = list(self._services(entry))
+        services = list(self.services(entry))
         if not services:
             raise InputError(f"traffic: {entry.application} is served nowhere: give it servers or prefixes")
         pairs = []
@@ -173,11 +180,11 @@ class _Builder:
             user = self.places.hosts(prefix, service.instance)
             other = self._unlisted(service) if entry.path == "outbound" and user.version == 4 else None
             listed = 1 - UNCLASSIFIED_SHARE if other else 1.0
-            yield from self._pair(entry, service, client, user, share * listed, number + turn)
+            yield from self.pair(entry, service, client, user, share * listed, number + turn)
             if other is not None:
-                yield from self._pair(entry, other, client, user, share - share * listed, number + turn)
+                yield from self.pair(entry, other, client, user, share - share * listed, number + turn)
 
-    def _pair(
+    def pair(
         self,
         entry: ApplicationTraffic,
         service: Service,
@@ -185,7 +192,17 @@ class _Builder:
         user: End,
         share: float,
         choice: int,
+        only: int | None = None,
     ) -> Iterator[tuple[FlowSpec, float]]:
+        """Yield the flows between a client prefix and a service, there and back, with their shares.
+
+        ``choice`` picks among equal ways, ``only`` one device of the way to sample at instead of all.
+
+        Raises
+        ------
+        InputError
+            If the registry has no path between them.
+        """
         start = self._user_site(client, user, service.instance)
         access = None
         if client.side == "inside" and start not in self.segment_sites.values():
@@ -209,6 +226,8 @@ class _Builder:
             steps = way if is_request else tuple(step.reverse() for step in reversed(way))
             source, destination = (client.side, service.place.side)[:: 1 if is_request else -1]
             hops: list[Hop] = []
+            if only is not None:
+                steps = (steps[only % len(steps)],)
             for step in steps:
                 seen = self._seen(header, step, service, client, is_request)
                 if seen is not None:
@@ -223,7 +242,7 @@ class _Builder:
         ends = (user, service.end) if is_request else (service.end, user)
         return Header(service.name, *names, *ends, service.protocol, dscp)
 
-    def _services(self, entry: ApplicationTraffic) -> Iterator[Service]:
+    def services(self, entry: ApplicationTraffic) -> Iterator[Service]:
         """Yield where an application is served: every address with one of its ports."""
         serves: tuple[Serve, ...]
         if entry.shared_service is not None:

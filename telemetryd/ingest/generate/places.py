@@ -48,10 +48,17 @@ class Places:
             for address in server.addresses:
                 key = (server.instance or self._default, address.version)
                 starts.setdefault(key, set()).add(int(address))
+        self._found: dict[tuple[Address, str], Place] = {}
         self._starts = {key: sorted(found) for key, found in starts.items()}
 
     def find(self, address: Address, instance: str) -> Place:
         """Return the place of ``address``, in its routing instance or else the default one."""
+        place = self._found.get((address, instance))
+        if place is None:
+            place = self._found[address, instance] = self._find(address, instance)
+        return place
+
+    def _find(self, address: Address, instance: str) -> Place:
         for name in dict.fromkeys((instance, self._default)):
             covering = self._covering(address, name)
             if covering:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from telemetryd.ingest.generate.city_benchmark import city_benchmark_model, zipf_flow_rates
 from telemetryd.ingest.generate.model import Model
 from telemetryd.ingest.generate.plan import plan_model, zipf_weights
 from telemetryd.ingest.generate.traffic import Event, GeneratedBlock, Traffic
@@ -70,15 +72,22 @@ def benchmark_blocks(
     *,
     samples_per_s: int = BENCHMARK_SAMPLES_PER_S,
     window_s: float = 2,
+    registry_dir: Path | None = None,
     reuse_buffer: bool = False,
 ) -> Iterator[GeneratedBlock]:
     """Yield blocks of about ``samples`` flow samples in all (Poisson), ``samples_per_s`` of event time.
 
-    Zipf traffic over 60 departments x 700 applications of the network of :mod:`.plan`: 64 agents,
-    80 % IPv4, 30 % 802.1Q, 1 in 2048, about 205 octets a sample. With ``reuse_buffer`` a block is
+    Zipf traffic over 60 departments x 700 applications: 80 % IPv4, 30 % 802.1Q, 1 in 2048, about 205
+    octets a sample. With ``registry_dir`` these are the city's own names, addresses and devices, else
+    those of the network of :mod:`.plan` with 64 agents. With ``reuse_buffer`` a block is
     valid until the next one, which is faster.
     """
-    model = plan_model(60, 700, 64, BENCHMARK_RATE)
-    rates = zipf_rates(model, 60, 700, samples_per_s * BENCHMARK_RATE)
+    packets_per_s = samples_per_s * BENCHMARK_RATE
+    if registry_dir is None:
+        model = plan_model(60, 700, 64, BENCHMARK_RATE)
+        rates = zipf_rates(model, 60, 700, packets_per_s)
+    else:
+        model = city_benchmark_model(registry_dir, BENCHMARK_RATE)
+        rates = zipf_flow_rates(model, packets_per_s, REQUEST_SHARE)
     traffic = Traffic(model, lambda _: rates, seed, START_NS, reuse_buffer=reuse_buffer)
     return traffic.generate(samples / samples_per_s, window_s)

@@ -10,6 +10,7 @@ from typing import Final
 from telemetryd.registry.fields import split_port
 from telemetryd.registry.models import Device, Registry
 
+_TOWNS: Final = "-towns"
 _TOWARDS: Final = "to "  # interfaces that lead to another device say so in their alias
 
 
@@ -52,6 +53,10 @@ class Routes:
                 if roles.get(neighbour) == "leaf":
                     self._leaf_ports.setdefault(device.name, []).append(interface.name)
         self._access = {link.name: (link.device, link.interface) for link in registry.links if link.kind == "access"}
+        # a district's offices and towns share its access links; its VPN has one of its own
+        self._offices: dict[str, list[tuple[str, str]]] = {}
+        for name, port in self._access.items():
+            self._offices.setdefault(name.partition(_TOWNS)[0], []).append(port)
         self._centres: dict[str | None, list[str]] = {}
         for device in registry.devices:
             if device.role == "dc":
@@ -66,8 +71,8 @@ class Routes:
             if self._bound.get(instance):
                 return self._bound[instance][0]
             return self._access.get(f"access-{department}")
-        offices = [name for name in self._access if _is_office(name, f"access-{region}")]
-        return self._access[offices[choice % len(offices)]] if offices else None
+        offices = self._offices.get(f"access-{region}")
+        return offices[choice % len(offices)] if offices else None
 
     def way(self, start: str, end: str, access: tuple[str, str] | None, choice: int) -> tuple[Step, ...] | None:
         """Return the steps from the user's site ``start`` to the server's site ``end``; None without a path.
@@ -117,11 +122,6 @@ class Routes:
         changes = zip(pairwise(names), pairwise(spread), strict=True)
         is_way = all(new == old or new in self._towards for old, new in changes)
         return spread if is_way else names
-
-
-def _is_office(link: str, base: str) -> bool:
-    """Tell whether an access link is that of a district's offices or towns (not of its VPN)."""
-    return link == base or link.startswith(f"{base}-towns")
 
 
 def _group(via: tuple[str, ...]) -> list[tuple[str, list[str]]]:
