@@ -85,14 +85,15 @@ def model_at(model: type[BaseModel], path: PathInData) -> type[BaseModel] | None
         if current is None:
             return None
         field = next((f for n, f in current.model_fields.items() if (f.alias or n) == step), None)
-        current = _inner_model(field.annotation) if field is not None else None
+        current = inner_model(field.annotation) if field is not None else None
     return current
 
 
-def _inner_model(annotation: Any) -> type[BaseModel] | None:
+def inner_model(annotation: Any) -> type[BaseModel] | None:
+    """Return the model in an annotation such as ``tuple[Model, ...]`` or ``Model | None``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for part in get_args(annotation) if (found := _inner_model(part)) is not None), None)
+    return next((found for part in get_args(annotation) if (found := inner_model(part)) is not None), None)
 
 
 def field_names(model: type[BaseModel]) -> dict[str, str]:

@@ -255,7 +255,9 @@ class Interface(Entity):
     index: IfIndex | None = Field(None, description="ifIndex; left out where the exporter reports none")
     speed: Rate | None = Field(None, description="port speed; left out for a bundle = the sum of its members")
     alias: Text | None = Field(None, description="description configured on the port")
-    bundle: Text | None = Field(None, description="interface of this device that it is a LAG member of")
+    bundle: Text | None = Field(
+        None, description="name of the LAG that it is a member of: links and metering points may name it"
+    )
     labelled: Flag = Field(False, description="true = MPLS backbone port: link totals only, ends are not looked up")
 
 
