@@ -56,8 +56,11 @@ class Replay:
         Event seconds a second; None is as fast as it goes.
     store:
         Where closed windows are kept.
+    append_rows:
+        Rows gathered before they are appended; they are also appended when they have waited for 2 s.
     on_window, on_progress, on_stored:
-        Called with each closed window; with (octets read, octets in all); after each append.
+        Called with each closed window; with (octets read, octets in all); after each append
+        (with the end of the last window of 1 s in it).
     """
 
     files: Sequence[Path]
@@ -65,6 +68,7 @@ class Replay:
     port: int | None = 6343
     speed: float | None = None
     store: Store | None = None
+    append_rows: int = APPEND_ROWS
     on_window: Callable[[UsageWindow], None] = lambda window: None
     on_progress: Callable[[int, int], None] = lambda done, total: None
     on_stored: Callable[[Stored, int], None] = lambda stored, until_ns: None
@@ -137,7 +141,7 @@ class Replay:
                 self._pending.extend(self._roll_up.add(window))
                 self._pending_rows += len(window.columns["samples"])
         late = time.monotonic() - self._appended_at > APPEND_SECONDS
-        if self._pending and (self._pending_rows >= APPEND_ROWS or late):
+        if self._pending and (self._pending_rows >= self.append_rows or late):
             self._append([])
 
     def _append(self, last: list[UsageWindow]) -> None:
@@ -150,7 +154,8 @@ class Replay:
         self.stored.rows += appended.rows
         self.stored.skipped += appended.skipped
         self.stored.windows += len(windows) - appended.skipped
-        self.on_stored(self.stored, max(window.start_ns + window.span_ns for window in windows))
+        assert self.last_ns is not None
+        self.on_stored(self.stored, self.last_ns)
 
 
 class _Head:

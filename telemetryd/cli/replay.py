@@ -37,6 +37,7 @@ def replay(
     all_udp: Annotated[bool, typer.Option("--all-udp", help="Every UDP payload that parses as sFlow.")] = False,
     lenient: Annotated[bool, typer.Option(help="Exit 0 though a capture is cut off.")] = False,
     decapsulate: Annotated[bool, typer.Option(help="Classify the inner packets of tunnels.")] = False,
+    append_rows: Annotated[int, typer.Option(min=1, help="Rows gathered for an append to the store.")] = 250_000,
     progress: Annotated[str, typer.Option(help="auto, none, or json: one line an append, on stderr.")] = "auto",
 ) -> None:
     """Turn captured sFlow into bandwidth per department and application, with 95 % intervals.
@@ -67,6 +68,7 @@ def replay(
         Pipeline(compile_registry(loaded), decapsulate=decapsulate, **options),
         port=None if all_udp else port,
         speed=factor,
+        append_rows=append_rows,
         on_window=summary.add,
     )
     with show_progress(run, progress):
@@ -130,7 +132,9 @@ def show_progress(run: Replay, kind: str) -> Iterator[None]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    # Without the redirections, what is printed while the bar runs stays where it belongs.
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         task = bar.add_task("replay", total=None)
         run.on_progress = lambda done, total: bar.update(task, completed=done, total=total or None)
         yield
@@ -176,7 +180,8 @@ def summary_lines(
 
     lines = [
         f"{counts['datagrams']:,} datagrams of {counts['agents']} exporters: "
-        f"{counts['flow_samples']:,} flow samples, {counts['counters_samples']:,} counters samples and {counts['discarded_packets']:,} discarded packets",
+        f"{counts['flow_samples']:,} flow samples, {counts['counters_samples']:,} counters samples and "
+        f"{counts['discarded_packets']:,} discarded packets",
     ]
     if span["from"]:
         lines.append(f"{span['from']} to {span['to']}: {span['seconds']:,.0f} s in {span['windows']:,} windows")
