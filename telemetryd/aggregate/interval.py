@@ -7,8 +7,9 @@ samples and for none:
     low  = v / y             G(alpha / 2;     y^2 / v)
     high = (v + w^2) / (y + w) G(1 - alpha / 2; (y + w)^2 / (v + w^2))
 
-with y the estimate, v its variance, w the weight of the largest sample (as deviation, sqrt(N (N - 1)) b)
-and G the quantile of the gamma distribution. At N = 1 variance and w are 0, and the interval is the sum.
+with y the estimate, v its variance, w the weight of the sample that may come next (as deviation,
+sqrt(N (N - 1)) b, b from :func:`telemetryd.aggregate.scaling.unseen_largest`) and G the quantile of the
+gamma distribution. At N = 1 variance and w are 0, and the interval is the sum.
 For a key without any sample, y = v = 0 and high = 3.689 w at 95 %: the caller gives the w of the source
 (:class:`telemetryd.aggregate.scaling.SourceRates`).
 """

@@ -139,3 +139,25 @@ class Scaling:
         self._is_stated[slots] = ~is_usable
         self._largest[slots] = np.maximum(self._largest[slots], sources["largest"])
         self._samples[slots] += sources["samples"]
+
+
+def unseen_largest(columns: dict[str, NDArray[Any]], rates: SourceRates) -> NDArray[np.uint32]:
+    """Return the frame that the next sample of each key may bring, octets, uint32 of shape (k,).
+
+    A few samples say little about the largest frame of a key, and the upper end of its interval rests on
+    that. After n samples without a larger one, the next is larger with probability 1 / (n + 1) (Laplace's
+    rule), and then at most the largest of its source: their mean, (n b + B) / (n + 1), rounded up. Without
+    it, intervals of keys with mixed frame sizes and 1 to 5 samples hold the truth in 89 % of the cells
+    (docs/figures/coverage.csv has them with it).
+
+    Parameters
+    ----------
+    columns:
+        First result of ``Accumulator.close``: columns of shape (k,).
+    rates:
+        Of the same window.
+    """
+    of_source = rates.largest[(columns["key0"] >> np.uint64(48)).astype(np.intp)].astype(np.float64)
+    of_key = columns["largest"].astype(np.float64)
+    mean: NDArray[np.float64] = np.ceil(of_key + (of_source - of_key) / (columns["samples"] + 1.0))
+    return mean.astype(np.uint32)

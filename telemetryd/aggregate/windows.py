@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetryd._ext import load
-from telemetryd.aggregate.scaling import Scaling, SourceRates
+from telemetryd.aggregate.scaling import Scaling, SourceRates, unseen_largest
 from telemetryd.schema import Batch, Names, UsageWindow
 
 Accumulator = load("accumulate", "telemetryd.aggregate.accumulate_reference").Accumulator
@@ -155,6 +155,7 @@ class Windows:
         if len(columns["samples"]) == 0:
             return
         rates = self._scaling.add(window, sources)
+        columns["largest"] = unseen_largest(columns, rates)
         usage, unplaced = expand(columns, rates, self._corrections(self._scaling.n_sources))
         self._unplaced += unplaced
         closed.append(UsageWindow(window * WINDOW_NS, WINDOW_NS, usage, self._names()))

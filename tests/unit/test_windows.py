@@ -211,3 +211,15 @@ def test_unclassified_talkers() -> None:
     ]
     windows.clear_unclassified()
     assert windows.unclassified()["samples"].tolist() == [0]
+
+
+def test_the_largest_frame_of_a_key_with_few_samples() -> None:
+    """After n samples of b octets the next may be the source's largest B with 1 / (n + 1): (n b + B) / (n + 1)."""
+    feed = Feed()
+    windows = make(feed)
+    small = PLACED | {"sampling_rate": 2, "frame_length": 90}
+    feed.at((0.0, small), (0.0, small), (0.0, small), (0.1, small | {"application": 2, "frame_length": 1518}))
+    windows.add()
+    (window,) = windows.flush()
+    expected = np.sqrt(2) * np.array([(3 * 90 + 1518) / 4, 1518])
+    np.testing.assert_allclose(window.columns["octets_largest"], expected)
