@@ -36,9 +36,7 @@ StorePath = Annotated[
     Path | None,
     typer.Option("--store", envvar="TELEMETRYD_STORE", help="Directory of the store.", show_default=False),
 ]
-By = Annotated[
-    str, typer.Option("--by", help="Keys to group by, several with commas (zone_pair is two of them).")
-]
+By = Annotated[str, typer.Option("--by", help="Keys to group by, several with commas (zone_pair is two of them).")]
 TableName = Annotated[
     str, typer.Option("--table", help="totals: each packet once; link_usage: on every link it crosses.")
 ]
@@ -47,9 +45,7 @@ From = Annotated[
     typer.Option("--from", help="ISO 8601 time, or back from the newest data: -1h. Default: the first data."),
 ]
 To = Annotated[str | None, typer.Option("--to", help="As --from. Default: the newest data.")]
-Zone = Annotated[
-    str, typer.Option("--tz", help="Time zone of times without an offset, and of those printed.")
-]
+Zone = Annotated[str, typer.Option("--tz", help="Time zone of times without an offset, and of those printed.")]
 Department = Annotated[list[str] | None, typer.Option("--department", help="Only this one (repeatable).")]
 Peer = Annotated[list[str] | None, typer.Option("--peer-department", help="Only this one (repeatable).")]
 Application = Annotated[list[str] | None, typer.Option("--application", help="Only this one (repeatable).")]
@@ -97,10 +93,8 @@ def top(
         case output.Format.CSV:
             output.write_csv(answer.rows, [*answer.by, *FIGURES, "share", "folded"])
         case _:
-            total = {**(answer.total or {}), "share": 1.0, answer.by[0]: "total"} if answer.by else None
-            output.show_table(
-                [*_keys(answer), *_figures(), output.share()], answer.rows, question.title(answer), total
-            )
+            total = {**(answer.total or {}), "share": 1.0, answer.by[0]: "total"} if answer.by and answer.rows else None
+            output.show_table([*_keys(answer), *_figures(), output.share()], answer.rows, question.title(answer), total)
             question.remarks(answer)
 
 
@@ -158,9 +152,7 @@ def matrix(
     rows: Annotated[str, typer.Option("--rows", help="Key of the rows.")] = "department",
     columns: Annotated[str, typer.Option("--columns", help="Key of the columns.")] = "application",
     n: Count = 10,
-    n_columns: Annotated[
-        int, typer.Option("--n-columns", min=1, help="Columns to show; the rest is 'other'.")
-    ] = 6,
+    n_columns: Annotated[int, typer.Option("--n-columns", min=1, help="Columns to show; the rest is 'other'.")] = 6,
     table: TableName = "totals",
     from_time: From = None,
     to_time: To = None,
@@ -226,9 +218,7 @@ def percentile(
     question = _Question(
         store, table, from_time, to_time, tz, department, peer_department, application, link, direction
     )
-    answer = query.percentile(
-        question.store, _words(by), question.selection, percent, parse_duration(bin_width), n
-    )
+    answer = query.percentile(question.store, _words(by), question.selection, percent, parse_duration(bin_width), n)
     extra = ("mean_bps", "peak_bps", "bins", "is_highest")
     match output.Format.of(as_json, as_csv):
         case output.Format.JSON:
@@ -320,7 +310,8 @@ class _Question:
         from telemetryd.cli.output import note
 
         if not answer.rows:
-            note("no traffic in this range")
+            hint = " (traffic that passes no metering point is in --table link_usage)"
+            note("no traffic in this range" + (hint if self.selection.table == "totals" else ""))
         stated = sum(row["stated_rate_samples"] for row in answer.rows)
         samples = sum(row["samples"] for row in answer.rows)
         if stated:
@@ -330,9 +321,7 @@ class _Question:
             )
         is_one_link = "link" in answer.by or "link" in self.selection.where
         if self.selection.table == "link_usage" and not is_one_link:
-            note(
-                "link_usage counts a packet on every link it crosses: add --link or --by link, or take totals"
-            )
+            note("link_usage counts a packet on every link it crosses: add --link or --by link, or take totals")
 
 
 def _words(by: str) -> list[str]:
@@ -351,9 +340,7 @@ def _figures() -> list[Field]:
     return [rate(), interval(), octets(), count("samples")]
 
 
-def _show_pivot(
-    rows: list[dict[str, Any]], down: tuple[str, ...], across: tuple[str, ...], title: str
-) -> None:
+def _show_pivot(rows: list[dict[str, Any]], down: tuple[str, ...], across: tuple[str, ...], title: str) -> None:
     """Print rows as a grid, one key down and one across, with rate and interval in the cells."""
     from telemetryd.cli.output import Field, estimate_text, show_table, text
 

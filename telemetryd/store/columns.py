@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from telemetryd.errors import StoreError
@@ -38,6 +40,16 @@ SUMS: Final = tuple(column.name for column in SUM_COLUMNS)
 TABLE_NAMES: Final = tuple(table.name.lower() for table in Table)
 DIRECTION_NAMES: Final = tuple(direction.name.lower() for direction in Direction)
 LINK_DIRECTION_NAMES: Final = (DIRECTION_NAMES[0], *(direction.name.lower() for direction in LinkDirection))
+
+NOT_KNOWN: Final = {
+    "links": "-",
+    "metering_points": "-",
+    "departments": "unknown",
+    "applications": "unclassified",
+    "zones": "-",
+    "service_classes": "-",
+}
+"""The name of code 0 of each kind (telemetryd.schema.Names)."""
 
 # The kinds of names that a key column of codes refers to.
 _KINDS: Final = {
@@ -80,6 +92,56 @@ def usage_table(windows: Sequence[UsageWindow], origin: str) -> pa.Table:
     if len(tables) == 1:
         return tables[0]
     return pa.concat_tables(tables).unify_dictionaries()
+
+
+def usage_windows(table: pa.Table, origin: str, from_ns: int) -> list[UsageWindow]:
+    """Make windows again of the rows of one origin and span that begin at ``from_ns`` or later, in order.
+
+    They share one dictionary, of the names that occur.
+    """
+    wanted = pc.and_(pc.equal(table["origin"].cast(pa.string()), origin), pc.greater_equal(table["time"], from_ns))
+    rows = table.filter(wanted).sort_by("time")
+    if not rows.num_rows:
+        return []
+    codes: dict[str, NDArray[Any]] = {}
+    is_link = _column(rows, "table") == TABLE_NAMES[Table.LINK_USAGE]
+    kinds: dict[str, dict[str, int]] = {kind: {name: 0} for kind, name in NOT_KNOWN.items()}
+    for key, kind in _KINDS.items():
+        codes[key] = _codes(_column(rows, key), kinds[kind])
+    links = _column(rows, "link")
+    codes["table"] = np.where(is_link, Table.LINK_USAGE, Table.TOTALS)
+    codes["link"] = np.empty(len(links), dtype=np.int64)
+    codes["link"][is_link] = _codes(links[is_link], kinds["links"])
+    codes["link"][~is_link] = _codes(links[~is_link], kinds["metering_points"])
+    directions = _column(rows, "direction")
+    codes["direction"] = np.where(
+        is_link,
+        _codes(directions, {name: code for code, name in enumerate(LINK_DIRECTION_NAMES)}),
+        _codes(directions, {name: code for code, name in enumerate(DIRECTION_NAMES)}),
+    )
+    columns = {column.name: codes[column.name].astype(column.dtype) for column in KEY_COLUMNS}
+    columns |= {name: _column(rows, name) for name in SUMS}
+    names = Names(**{kind: tuple(known) for kind, known in kinds.items()})
+    times = _column(rows, "time")
+    edges = [0, *(np.flatnonzero(np.diff(times)) + 1).tolist(), len(times)]
+    span_ns = rows["span_ns"][0].as_py()
+    return [
+        UsageWindow(int(times[first]), span_ns, {name: array[first:last] for name, array in columns.items()}, names)
+        for first, last in pairwise(edges)
+    ]
+
+
+def _column(table: pa.Table, name: str) -> NDArray[Any]:
+    column = table[name]
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(pa.string())
+    values: NDArray[Any] = column.to_numpy()
+    return values
+
+
+def _codes(names: NDArray[Any], known: dict[str, int]) -> NDArray[np.int64]:
+    """Number names, giving those that are not ``known`` yet the next numbers."""
+    return np.array([known.setdefault(name, len(known)) for name in names.tolist()], dtype=np.int64)
 
 
 def quality_table(rows: Iterable[QualityRow], origin: str) -> pa.Table:

@@ -12,12 +12,12 @@ process writes (a lock on the file ``lock``), any number read meanwhile.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
@@ -31,6 +31,7 @@ from telemetryd.store import manifest as manifests
 from telemetryd.store.columns import QualityRow
 from telemetryd.store.files import TEMPORARY_SUFFIX, Files
 from telemetryd.store.levels import LEVELS, SECOND_NS, Level, level_of
+from telemetryd.store.lock import take_lock
 from telemetryd.store.manifest import QUALITY, USAGE, Extent, Manifest, Retired, Segment
 from telemetryd.store.segment import checksum, merged_tables, write_segment
 
@@ -139,7 +140,7 @@ class Store:
             return store
         with _reasons(directory, "open"):
             directory.mkdir(parents=True, exist_ok=True)
-            lock = _take_lock(directory)
+            lock = take_lock(directory / LOCK_NAME)
         store = cls(directory, lock, files or Files(), levels, clock)
         try:
             with _reasons(directory, "open"):
@@ -199,16 +200,39 @@ class Store:
 
         return self.read(read)
 
+    def windows(self, origin: str, span_ns: int, from_ns: int) -> Iterator[UsageWindow]:
+        """Read windows back in the order of their time, from ``from_ns`` on, one segment at a time.
+
+        Windows without traffic leave nothing on disk and don't come back.
+        """
+        state = self._current()
+        segments = [
+            segment
+            for segment in state.segments
+            if (segment.kind, segment.span_ns) == (USAGE, span_ns)
+            and origin in segment.origins
+            and segment.end_ns > from_ns
+        ]
+        bucket_ns = level_of(self._levels, span_ns).bucket_ns
+        for _, group in groupby(
+            sorted(segments, key=lambda segment: segment.first_ns),
+            key=lambda segment: segment.first_ns // bucket_ns,
+        ):
+            paths = [self.path / SEGMENTS_NAME / segment.file for segment in group]
+            with _reasons(self.path, "read"):
+                table = pa.concat_tables(pq.read_table(path, schema=columns.USAGE_SCHEMA) for path in paths)
+            yield from columns.usage_windows(table, origin, from_ns)
+
     def read(self, reader: Callable[[Snapshot], T]) -> T:
         """Call ``reader`` with a snapshot; once more with a new one if a file is gone meanwhile."""
         snapshot = self.snapshot()
-        try:
-            return reader(snapshot)
-        except OSError as error:
-            again = self.snapshot()
-            if again.manifest.generation == snapshot.manifest.generation:
-                raise StoreError(f"cannot read the store {self.path}: {error}") from error
-            with _reasons(self.path, "read"):
+        with _reasons(self.path, "read"):
+            try:
+                return reader(snapshot)
+            except OSError:
+                again = self.snapshot()
+                if again.manifest.generation == snapshot.manifest.generation:
+                    raise
                 return reader(again)
 
     def verify(self) -> list[str]:
@@ -231,7 +255,13 @@ class Store:
 
         Windows that end at or before ``stored_until(origin, span_ns)`` are left out with their quality
         rows, so a replay that was killed may simply run again. Windows of one span come in order from
-        one append to the next.
+        one append to the next. A quality row belongs to a window of the same append.
+
+        Parameters
+        ----------
+        origin:
+            One capture, or one run of a collector: whoever starts with empty roll-ups takes an origin of
+            its own, for its first window of an hour is not the one that an earlier run stored.
 
         Raises
         ------
@@ -241,13 +271,13 @@ class Store:
         """
         state = self._writable()
         fresh, skipped = _select(windows, lambda span_ns: self.stored_until(origin, span_ns))
-        rows = [row for row in quality if row.time_ns + row.span_ns > self.stored_until(origin, row.span_ns)]
-        if not fresh and not rows:
+        rows = _belonging(quality, windows, fresh)
+        if not fresh:
             return Appended(0, 0, skipped)
         with self._commit():
             new = list(self._write(state, fresh, rows, origin))
             extents = dict(state.extents)
-            extents[origin] = _extend(extents.get(origin, {}), fresh, rows)
+            extents[origin] = _extend(extents.get(origin, {}), fresh)
             self._save(
                 replace(
                     state,
@@ -426,34 +456,27 @@ def _select(windows: Sequence[UsageWindow], stored_until: Callable[[int], int]) 
     return list(fresh.values()), skipped
 
 
-def _extend(spans: Mapping[int, Extent], windows: list[UsageWindow], rows: list[QualityRow]) -> dict[int, Extent]:
-    """Widen the extents of one origin by what an append brings."""
+def _belonging(
+    quality: Iterable[QualityRow], windows: Sequence[UsageWindow], fresh: Sequence[UsageWindow]
+) -> list[QualityRow]:
+    """Return the quality rows of the windows that are to be stored."""
+    given = {(window.span_ns, window.start_ns) for window in windows}
+    stored = {(window.span_ns, window.start_ns) for window in fresh}
+    rows = list(quality)
+    for row in rows:
+        if (row.span_ns, row.time_ns) not in given:
+            raise StoreError(f"the quality row {row} belongs to no window of this append")
+    return [row for row in rows if (row.span_ns, row.time_ns) in stored]
+
+
+def _extend(spans: Mapping[int, Extent], windows: list[UsageWindow]) -> dict[int, Extent]:
+    """Widen the extents of one origin by the windows that an append brings."""
     extents = dict(spans)
-    brought = [(w.span_ns, w.start_ns) for w in windows] + [(r.span_ns, r.time_ns) for r in rows]
-    for span_ns, start_ns in brought:
-        old = extents.get(span_ns, Extent(start_ns, 0))
-        extents[span_ns] = Extent(min(old.first_ns, start_ns), max(old.until_ns, start_ns + span_ns))
+    for window in windows:
+        end_ns = window.start_ns + window.span_ns
+        old = extents.get(window.span_ns, Extent(window.start_ns, end_ns))
+        extents[window.span_ns] = Extent(min(old.first_ns, window.start_ns), max(old.until_ns, end_ns))
     return extents
-
-
-def _take_lock(directory: Path) -> int:
-    """Lock the store for writing; the lock ends with the process, however it ends."""
-    descriptor = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    except BlockingIOError as error:
-        holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
-        os.close(descriptor)
-        raise StoreError(
-            f"the store {directory} is being written by process {holder}: stop it, or write to another store "
-            "(reading is possible meanwhile)"
-        ) from error
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 @contextmanager

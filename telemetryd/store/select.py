@@ -14,7 +14,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from telemetryd.errors import InputError
+from telemetryd.errors import InputError, StoreError
 from telemetryd.store import cover
 from telemetryd.store.columns import KEYS, TABLE_NAMES
 from telemetryd.store.embedded import Snapshot
@@ -101,6 +101,8 @@ def sum_by(snapshot: Snapshot, by: Sequence[str], selection: Selection, bucket_n
         As :func:`make_plan`, and if a name that was asked for doesn't occur in the range.
     OSError
         If a segment is gone, since it was replaced after the snapshot.
+    StoreError
+        If a segment is damaged.
     """
     plan = make_plan(snapshot, selection, bucket_ns)
     rows, parameters = _rows(snapshot, plan, selection.table, selection.where)
@@ -173,6 +175,8 @@ def _fetch(sql: str, parameters: list[Any]) -> dict[str, NDArray[Any]]:
         except duckdb.IOException as error:
             # Files of an old snapshot go once their grace period is over: the caller tries a new one.
             raise OSError(str(error)) from error
+        except duckdb.Error as error:
+            raise StoreError(f"cannot read the store: {error}") from error
     return result
 
 

@@ -144,7 +144,8 @@ def test_remarks_go_to_stderr(run: Run) -> None:
     assert "counts a packet on every link" in err
     assert "every link" not in run("top", "--table", "link_usage", "--by", "link")[2]
     code, _, err = run("top", "--from", "1999-01-01", "--to", "1999-01-02")
-    assert (code, err) == (0, "no traffic in this range\n")
+    assert code == 0
+    assert err.startswith("no traffic in this range")
 
 
 @pytest.mark.parametrize(

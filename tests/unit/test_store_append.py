@@ -59,6 +59,15 @@ def test_quality_rows_come_back_with_their_window(tmp_path: Path) -> None:
     ]
 
 
+def test_a_quality_row_needs_its_window(tmp_path: Path) -> None:
+    """A quality row of a window that is not in the append is refused, since it would count as stored."""
+    with Store.open(tmp_path) as store:
+        for lost in (QualityRow(BASE + S, S, "rate", "a", 1.0), QualityRow(BASE, 10 * S, "rate", "a", 1.0)):
+            with pytest.raises(StoreError, match="belongs to no window"):
+                store.append([window(BASE)], "live", [lost])
+        assert store.scan().num_rows == store.scan("quality").num_rows == 0
+
+
 def test_windows_with_dictionaries_of_different_days(tmp_path: Path) -> None:
     """A window keeps the names of its own dictionary when another one is stored in the same append."""
     renamed = replace(NAMES, departments=("unknown", "education", "new one", "税务局"))
