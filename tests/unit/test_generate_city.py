@@ -32,6 +32,12 @@ def every_packet() -> tuple[CityTraffic, GeneratedBlock]:
     return traffic, next(traffic.generate(1))
 
 
+@pytest.fixture(scope="module")
+def ordinary() -> CityTraffic:
+    """A city that tests only look at, so that one will do."""
+    return city()
+
+
 def classify(traffic: CityTraffic, block: GeneratedBlock) -> tuple[Batch, Batch, object]:
     """Run the classifier's Python twin over the block's samples, one datagram row an agent."""
     agents = traffic.city.model.agents
@@ -93,20 +99,20 @@ def test_what_is_deliberately_nasty_occurs(every_packet):
     assert set(model.agents.version) == {4, 6}
 
 
-def test_totals_count_every_flow_once():
+def test_totals_count_every_flow_once(ordinary):
     """Each flow passes exactly one metering point: the totals are the sum of what the applications send."""
-    model = city().city.model
+    model = ordinary.city.model
     metered = Counter(model.hop_flow[model.hop_totals >= 0].tolist())
     elsewhere = [flow for flow in range(len(model.flows)) if metered[flow] != 1]
     assert elsewhere == []
 
 
-def test_rates_follow_the_traffic_files():
+def test_rates_follow_the_traffic_files(ordinary):
     """At the full hour on a working day an application carries its peak times its pattern's share."""
-    traffic = city()
-    entries = load_traffic(CITY / "traffic").applications
+    traffic, files = ordinary, load_traffic(CITY / "traffic")
+    entries = files.applications
     row = next(i for i, entry in enumerate(entries) if entry.application == "sipay")
-    pattern = load_traffic(CITY / "traffic").patterns[entries[row].pattern]
+    pattern = files.patterns[entries[row].pattern]
     tuesday = int(datetime(2026, 11, 24, 2, 0, tzinfo=UTC).timestamp()) * NS  # 10:00 in Shanghai
     at_ten, at_half_past = (traffic._load.application_rates(tuesday + s * NS)[row] for s in (0, 1800))
     assert at_ten == pytest.approx(entries[row].peak * pattern.hours[10])
@@ -116,9 +122,9 @@ def test_rates_follow_the_traffic_files():
     assert traffic.start_ns == tuesday
 
 
-def test_events_raise_an_application_above_its_idle_share():
+def test_events_raise_an_application_above_its_idle_share(ordinary):
     """Exam enrolment idles outside its event and has its whole day pattern within it."""
-    traffic = city()
+    traffic = ordinary
     entries = load_traffic(CITY / "traffic").applications
     row = next(i for i, entry in enumerate(entries) if entry.application == "cseexam")
     saturday = int(datetime(2026, 11, 28, 1, 0, tzinfo=UTC).timestamp()) * NS  # 09:00 in Shanghai
@@ -128,7 +134,7 @@ def test_events_raise_an_application_above_its_idle_share():
 
 
 def test_generated_rates_are_near_the_wanted_ones():
-    """The true octets of a window are the applications' rates within the noise."""
+    """The true octets of a window are the applications' rates, noise included."""
     traffic = city()
     block = next(traffic.generate(1))
     wanted = traffic._load.rates(traffic.start_ns).sum() / 8
@@ -136,16 +142,22 @@ def test_generated_rates_are_near_the_wanted_ones():
     assert octets == pytest.approx(wanted, rel=0.01)
 
 
-def test_sampling_rates_are_those_of_the_files():
+def test_sampling_rates_are_those_of_the_files(ordinary, every_packet):
     """10G ports sample 1:4096, 1G ports 1:1024, the exit 1:2048; an override holds everywhere."""
-    assert set(city().city.model.source_rate) == {1024, 2048, 4096}
-    assert set(city(sampling=256).city.model.source_rate) == {256}
+    assert set(ordinary.city.model.source_rate) == {1024, 2048, 4096}
+    assert set(every_packet[0].city.model.source_rate) == {1}
+
+
+def test_counters_state_the_ports_own_speeds(ordinary):
+    """Interfaces have the registry's speeds: 10G backbone ports and 1G access ports."""
+    assert set(ordinary.city.model.interface_speed_bps) == {1_000_000_000, 10_000_000_000}
 
 
 def test_same_seed_same_octets():
     """Two cities with one seed write identical datagrams."""
-    first, second = (next(city(seed=5).generate(1)).buffer.tobytes() for _ in range(2))
-    assert first == second
+    first, second = (next(city(seed=5).generate(1)) for _ in range(2))
+    assert first.buffer.tobytes() == second.buffer.tobytes()
+    assert np.array_equal(first.ts_ns, second.ts_ns)
 
 
 def write(directory: Path, text: str) -> Path:

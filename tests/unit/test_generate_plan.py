@@ -8,11 +8,11 @@ import pytest
 
 from telemetryd.classify.compile import compile_registry
 from telemetryd.classify.reference import Classifier
-from telemetryd.ingest.generate.city_benchmark import city_benchmark_model
+from telemetryd.ingest.generate.city_benchmark import city_benchmark_model, zipf_flow_rates
 from telemetryd.ingest.generate.model import Model
 from telemetryd.ingest.generate.plan import plan_model, write_registry
-from telemetryd.ingest.generate.profiles import benchmark_blocks, known_truth
-from telemetryd.ingest.generate.traffic import GeneratedBlock
+from telemetryd.ingest.generate.profiles import START_NS, benchmark_blocks, known_truth
+from telemetryd.ingest.generate.traffic import GeneratedBlock, Traffic
 from telemetryd.registry.load import load_registry
 from telemetryd.schema import CLASS_COLUMNS, DATAGRAM_COLUMNS, SAMPLE_COLUMNS, Batch, Direction
 
@@ -66,6 +66,7 @@ def test_a_plan_that_its_addresses_cannot_hold_is_refused():
         plan_model(departments=201)
 
 
+@pytest.mark.long
 def test_city_benchmark_uses_all_departments_and_700_applications():
     """Two flows a pair, 60 x 700 pairs, in about the stated mix, over many devices."""
     model = city_benchmark_model(CITY, 2048)
@@ -79,11 +80,13 @@ def test_city_benchmark_uses_all_departments_and_700_applications():
     assert len(np.unique(samples["agent"])) > 30
 
 
-def test_city_benchmark_traffic_is_booked_as_its_truth_says():
-    """Where benchmark samples are booked agrees with the truth: every key of theirs is one of its keys."""
-    model = city_benchmark_model(CITY, 2048)
-    block = next(benchmark_blocks(3_000, 4, samples_per_s=3_000, window_s=1, registry_dir=CITY))
+def test_city_benchmark_traffic_at_one_to_one_is_exactly_its_truth():
+    """The benchmark's flows are booked by the city's registry as their truth says, packet by packet."""
+    model = city_benchmark_model(CITY, 1, applications=40)
+    rates = zipf_flow_rates(model, 4_000, 0.3)
+    block = next(Traffic(model, lambda _: rates, 4, START_NS).generate(1))
     totals, links = book(model, CITY, block)
-    assert sum(links.values()) > 3_000
-    assert set(totals) <= set(block.truth.totals.totals())
-    assert set(links) <= set(block.truth.link_usage.totals())
+    assert totals == {key: packets for key, (packets, _) in block.truth.totals.totals().items()}
+    assert links == {key: packets for key, (packets, _) in block.truth.link_usage.totals().items()}
+    assert len({flow.header.department for flow in model.flows}) == 60
+    assert len(links) > 1_000

@@ -152,6 +152,12 @@ class CityBuilder:
             source_index=columns[:, 1].astype(np.uint32),
             source_rate=columns[:, 2].astype(np.uint32),
             flows=tuple(flows),
+            speeds_bps={
+                (row, port.index): port.speed
+                for row, device in enumerate(self.devices)
+                for port in device.interfaces
+                if port.index is not None and port.speed is not None
+            },
         )
 
     # --- pairs of client and server -----------------------------------------------------------------

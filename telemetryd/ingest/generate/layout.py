@@ -33,8 +33,8 @@ TRANSPORT_OCTETS: Final = {TCP: 20, UDP: 8}
 IF_COUNTERS_OCTETS: Final = 88
 DATAGRAM_HEADER_OCTETS: Final = {4: 28, 6: 40}
 
-# sFlow v5 counters all ones: the value is not available
-_UNKNOWN_PRIORITY: Final = 0
+_PRIORITY: Final = 0  # IEEE 802.1p, best effort
+# what stands behind the headers: constant, and no run of zeros that would compress unlike real traffic
 _PAYLOAD: Final = np.random.Generator(np.random.PCG64(5)).integers(0, 256, HEADER_OCTETS, dtype=np.uint8)
 
 Field = tuple[str, str, int | None]
@@ -185,8 +185,8 @@ def flow_sample_layout(
     fields += [("payload", "u1", int(octet)) for octet in _PAYLOAD[:payload]]
 
     fields += [("tag", ">u4", 1001), ("length", ">u4", 16)]
-    fields += [("source_vlan", ">u4", None), ("source_priority", ">u4", _UNKNOWN_PRIORITY)]
-    fields += [("destination_vlan", ">u4", None), ("destination_priority", ">u4", _UNKNOWN_PRIORITY)]
+    fields += [("source_vlan", ">u4", None), ("source_priority", ">u4", _PRIORITY)]
+    fields += [("destination_vlan", ">u4", None), ("destination_priority", ">u4", _PRIORITY)]
     if router:
         fields += [("tag", ">u4", 1002), ("length", ">u4", _router_octets(ip_version))]
         if ip_version == 6:

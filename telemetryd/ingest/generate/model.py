@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,6 +14,7 @@ from telemetryd.ingest.generate.truth import LINK_NAMES, TOTALS_NAMES, KeyTable
 from telemetryd.ingest.generate.wire import MIN_FRAME_LENGTH, Agents
 
 NO_KEY: Final = -1
+_USUAL_SPEED_BPS: Final = 10_000_000_000
 _LOW_64: Final = 2**64 - 1
 
 # packet size mixes: (frame_length with FCS, share of the packets)
@@ -92,6 +94,8 @@ class Model:
         The exporters.
     source_agent, source_index, source_rate:
         Per sampling source, shape (s,): row of ``agents`` (intp), ifIndex (uint32), 1 in N (uint32).
+    speeds_bps:
+        (row of ``agents``, ifIndex) -> bit/s, for the interfaces that are not 10 Gbit/s.
     ip_version, protocol, dscp:
         uint8 per header, shape (p,): the flows' own headers first, in the order of the flows.
     ends:
@@ -106,7 +110,7 @@ class Model:
         uint32, uint32, uint16, shape (h,).
     hop_totals, hop_link_in, hop_link_out:
         intp, shape (h,): codes of the key tables, ``NO_KEY`` for none.
-    interface_agent, interface_index:
+    interface_agent, interface_index, interface_speed_bps:
         Per interface with counters, shape (i,).
     hop_interface_in, hop_interface_out:
         intp, shape (h,): rows of the interfaces.
@@ -117,6 +121,7 @@ class Model:
     source_index: NDArray[np.uint32]
     source_rate: NDArray[np.uint32]
     flows: tuple[FlowSpec, ...]
+    speeds_bps: Mapping[tuple[int, int], int] = field(default_factory=dict)
     ip_version: NDArray[np.uint8] = field(init=False)
     protocol: NDArray[np.uint8] = field(init=False)
     dscp: NDArray[np.uint8] = field(init=False)
@@ -135,6 +140,7 @@ class Model:
     hop_link_out: NDArray[np.intp] = field(init=False)
     interface_agent: NDArray[np.intp] = field(init=False)
     interface_index: NDArray[np.uint32] = field(init=False)
+    interface_speed_bps: NDArray[np.uint64] = field(init=False)
     hop_interface_in: NDArray[np.intp] = field(init=False)
     hop_interface_out: NDArray[np.intp] = field(init=False)
     totals_keys: KeyTable = field(init=False)
@@ -201,6 +207,8 @@ class Model:
         interfaces, inverse = np.unique(pairs, return_inverse=True)
         self.interface_agent = (interfaces >> 32).astype(np.intp)
         self.interface_index = (interfaces & 0xFFFF_FFFF).astype(np.uint32)
+        ports = zip(self.interface_agent.tolist(), self.interface_index.tolist(), strict=True)
+        self.interface_speed_bps = np.array([self.speeds_bps.get(port, _USUAL_SPEED_BPS) for port in ports], np.uint64)
         self.hop_interface_in = inverse[: len(hops)]
         self.hop_interface_out = inverse[len(hops) :]
 

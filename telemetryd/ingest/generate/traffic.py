@@ -301,7 +301,8 @@ class Traffic:
         if not self._counters_s:
             return None
         turn = np.arange(len(model.interface_agent)) % self._counters_s
-        rows = np.flatnonzero(turn == (at_ns // NS) % self._counters_s)
+        is_due = turn == (at_ns // NS) % self._counters_s
+        rows = np.flatnonzero(is_due & (model.interface_index != 0))  # 0 is an unknown interface
         self._counters_sequence[rows] += 1
         zeros = np.zeros(len(rows), np.uint32)
         in_octets, in_packets, out_octets, out_packets = self._counters[:, rows]
@@ -313,7 +314,7 @@ class Traffic:
             "source_index": model.interface_index[rows],
             "if_index": model.interface_index[rows],
             "if_type": zeros + np.uint32(_ETHERNET_CSMACD),
-            "if_speed_bps": np.full(len(rows), 10_000_000_000, np.uint64),
+            "if_speed_bps": model.interface_speed_bps[rows],
             "if_direction": zeros + np.uint32(1),
             "if_status": zeros + np.uint32(3),
         }
