@@ -82,9 +82,7 @@ def expected_rows(windows: Iterable[UsageWindow], origin: str) -> list[dict[str,
             row["table"] = "link_usage" if is_link else "totals"
             row["link"] = (names.links if is_link else names.metering_points)[code["link"]]
             row["direction"] = (
-                ("unknown", "in", "out")
-                if is_link
-                else ("unknown", "inbound", "outbound", "internal", "transit")
+                ("unknown", "in", "out") if is_link else ("unknown", "inbound", "outbound", "internal", "transit")
             )[code["direction"]]
             row["department"] = names.departments[code["department"]]
             row["peer_department"] = names.departments[code["peer_department"]]

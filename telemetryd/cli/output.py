@@ -66,9 +66,7 @@ def rate(title: str = "rate", name: str = "rate_bps") -> Field:
 
 def interval(title: str = "95 %") -> Field:
     """Make a column of intervals from ``rate_bps``, ``low_bps`` and ``high_bps``."""
-    return Field(
-        title, lambda row: interval_text(row["rate_bps"], row["low_bps"], row["high_bps"]), right=True
-    )
+    return Field(title, lambda row: interval_text(row["rate_bps"], row["low_bps"], row["high_bps"]), right=True)
 
 
 def octets(name: str = "octets", title: str = "volume") -> Field:
@@ -123,9 +121,7 @@ def estimate_text(row: Row) -> str:
     return rate_text(row["rate_bps"]) if limits == "exact" else f"{rate_text(row['rate_bps'])} ({limits})"
 
 
-def show_table(
-    fields: Sequence[Field], rows: Iterable[Row], title: str = "", footer: Row | None = None
-) -> None:
+def show_table(fields: Sequence[Field], rows: Iterable[Row], title: str = "", footer: Row | None = None) -> None:
     """Print a table on stdout; off a terminal it is as wide as it needs to be, without colours.
 
     ``footer`` is a last row below a line, such as a total.

@@ -176,7 +176,8 @@ def _fetch(sql: str, parameters: list[Any]) -> dict[str, NDArray[Any]]:
             # Files of an old snapshot go once their grace period is over: the caller tries a new one.
             raise OSError(str(error)) from error
         except duckdb.Error as error:
-            raise StoreError(f"cannot read the store: {error}") from error
+            # The first line is the reason, the others show the query.
+            raise StoreError(f"cannot read the store: {str(error).splitlines()[0]}") from error
     return result
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from telemetryd.aggregate.interval import interval
-from telemetryd.errors import InputError
+from telemetryd.errors import InputError, StoreError
 from telemetryd.schema import UsageWindow
 from telemetryd.store import query
 from telemetryd.store.embedded import Store
@@ -294,3 +294,28 @@ def test_an_empty_store(tmp_path: Path) -> None:
         assert answer.rows == []
         assert answer.total is not None
         assert answer.total["rate_bps"] == answer.total["high_bps"] == 0.0
+
+
+def test_any_path_and_any_name(tmp_path: Path) -> None:
+    """Directories and origins with quotes, spaces and glob characters are nothing special."""
+    with Store.open(tmp_path / "a[b]*? 'c\" d") as writer:
+        writer.append([window(BASE)], 'it\'s "one"')
+        writer.append([window(BASE)], "two")
+        writer.append([window(BASE + S)], "two")
+        answer = query.top(writer, [], Selection())
+    rows = [row for w in (window(BASE), window(BASE), window(BASE + S)) for row in expected_rows([w], "")]
+    check(answer.rows[0], summed([row for row in rows if row["table"] == "totals"], 2))
+
+
+@pytest.mark.parametrize("damage", [b"", b"junk", b"PAR1" + bytes(500) + b"PAR1"])
+def test_a_damaged_segment_is_a_store_error(tmp_path: Path, damage: bytes) -> None:
+    """A question that meets a damaged file raises StoreError with the reason on one line."""
+    with Store.open(tmp_path) as writer:
+        writer.append([window(BASE)], "live")
+        [path] = (tmp_path / "segments").iterdir()
+        path.write_bytes(damage)
+        with pytest.raises(StoreError, match="cannot read the store") as info:
+            query.top(writer, ["department"], Selection())
+        assert "\n" not in str(info.value)
+        with pytest.raises(StoreError, match="cannot read the store"):
+            writer.scan()
