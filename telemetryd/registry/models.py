@@ -162,7 +162,7 @@ class Serve(Entity):
     servers: tuple[Name, ...] = Field((), description="servers, by name")
     prefixes: tuple[PrefixField, ...] = Field((), description="prefixes, where there are no single servers")
     instance: Slug | None = Field(None, description="routing instance of the prefixes; left out = the default one")
-    protocol: Protocol = Field(None, description="tcp, udp, sctp, icmp, a number, or any (left out)")
+    protocol: Protocol = Field(None, description="tcp, udp, sctp, icmp (IPv4), icmpv6, a number, or any (left out)")
     ports: tuple[PortRange, ...] = Field((), description='ports: numbers or "low-high"; left out = all')
 
     @property
@@ -210,7 +210,7 @@ class ServiceClass(Entity):
 class Match(Entity):
     """Packets of a protected class."""
 
-    protocol: Protocol = Field(None, description="tcp, udp, sctp, icmp, a number, or any (left out)")
+    protocol: Protocol = Field(None, description="tcp, udp, sctp, icmp (IPv4), icmpv6, a number, or any (left out)")
     ports: tuple[PortRange, ...] = Field((), description='ports: numbers or "low-high"; left out = all')
     prefixes: tuple[PrefixField, ...] = Field((), description="either end in one of these; left out = anywhere")
 
