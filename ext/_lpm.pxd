@@ -7,15 +7,15 @@ cdef enum:
 
 
 cdef inline uint32_t lookup_ipv4(const uint32_t *nodes, uint32_t root, uint32_t address) noexcept nogil:
-    # Four octets, four levels: the builder makes no deeper node, so a level's entry ends the walk at last.
+    # Four octets, four levels, no branch: a walk that has ended reads node 0 and keeps its entry.
     cdef uint32_t entry = nodes[(<uint64_t>root << NODE_BITS) + (address >> 24)]
-    if entry & CHILD:
-        entry = nodes[(<uint64_t>(entry ^ CHILD) << NODE_BITS) + ((address >> 16) & 0xFF)]
-        if entry & CHILD:
-            entry = nodes[(<uint64_t>(entry ^ CHILD) << NODE_BITS) + ((address >> 8) & 0xFF)]
-            if entry & CHILD:
-                entry = nodes[(<uint64_t>(entry ^ CHILD) << NODE_BITS) + (address & 0xFF)]
-    return entry
+    cdef uint32_t below
+    below = nodes[(<uint64_t>(entry ^ CHILD if entry & CHILD else 0) << NODE_BITS) + ((address >> 16) & 0xFF)]
+    entry = below if entry & CHILD else entry
+    below = nodes[(<uint64_t>(entry ^ CHILD if entry & CHILD else 0) << NODE_BITS) + ((address >> 8) & 0xFF)]
+    entry = below if entry & CHILD else entry
+    below = nodes[(<uint64_t>(entry ^ CHILD if entry & CHILD else 0) << NODE_BITS) + (address & 0xFF)]
+    return below if entry & CHILD else entry
 
 
 cdef inline uint32_t lookup_ipv6(const uint32_t *nodes, uint32_t root, uint64_t hi, uint64_t lo) noexcept nogil:

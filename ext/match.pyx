@@ -1,6 +1,10 @@
 # Classification of samples: interfaces, ends, application, direction.
 # The specification is its Python twin, telemetryd/classify/reference.py; the tables' layout is drawn in
-# telemetryd/classify/tables.py. One pass over the rows of a batch, no Python object in it.
+# telemetryd/classify/tables.py. No Python object in the passes over the rows of a batch.
+#
+# Rows are taken in blocks, in three passes: ports and routing instance, longest-prefix match of both ends,
+# everything else. Each pass is a chain of a few dependent loads, short enough for the processor to overlap
+# those of many rows. What is looked up together is packed into one record (Leaf, Port, Rule) on binding.
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -12,6 +16,8 @@ import numpy as np
 cdef enum:
     MAX_AGENTS = 4096
     AGENT_SLOTS = 16384          # load factor at most a quarter
+    BLOCK = 128
+    LANES = 8                   # rule intervals compared at once; a group's list is padded to a multiple
     MAX_LINKS = 65536
     LINK_SLOTS = 262144
 
@@ -47,35 +53,68 @@ cdef struct Agent:
     uint64_t lo
 
 
+cdef struct Leaf:
+    uint32_t department
+    uint16_t zone
+    uint8_t place
+    uint8_t unused
+    uint32_t first              # rule interval, in the padded list
+    uint32_t lanes              # LANES of them at a time
+
+
+cdef struct Port:
+    uint32_t link
+    uint32_t metering
+    uint32_t instance
+    uint8_t faces
+    uint8_t counts
+    uint8_t labelled
+    uint8_t unused
+
+
+cdef struct Rule:
+    uint32_t application
+    uint32_t rank
+
+
+cdef struct Slot:               # of a hash table
+    uint64_t key
+    uint64_t value
+
+
+cdef struct Place:              # what the first passes find out about a row
+    uint32_t device
+    uint32_t input_row
+    uint32_t output_row
+    uint32_t mapped
+    uint32_t instance
+    uint32_t source
+    uint32_t destination
+    uint8_t count_in
+    uint8_t count_out
+    uint8_t labelled
+
+
 cdef struct Lookup:
-    # Pointers into the arrays of one Tables object, which the classifier keeps alive.
+    # Pointers into the arrays of one Tables object, which the classifier keeps alive, and its own records.
     const uint32_t *nodes
     const uint32_t *roots
-    const uint32_t *leaf_department
-    const uint32_t *leaf_zone
-    const uint8_t *leaf_place
-    const uint32_t *leaf_group
-    const uint32_t *rule_starts
-    const uint32_t *rule_keys
-    const uint32_t *rule_applications
-    const uint32_t *rule_ranks
+    Leaf *leaves
+    const uint64_t *host_keys
+    const uint32_t *host_leaves
+    uint64_t host_mask
+    uint32_t *rule_keys
+    Rule *rules
     const uint32_t *application_owner
     const uint64_t *agent_keys
     const uint32_t *agent_devices
     uint64_t agent_mask
     uint32_t devices
     const uint8_t *device_sampling
-    const uint64_t *interface_keys
-    const uint32_t *interface_rows
+    Port *ports
+    Slot *interfaces
     uint64_t interface_mask
-    const uint32_t *interface_link
-    const uint32_t *interface_metering
-    const uint8_t *interface_faces
-    const uint8_t *interface_counts
-    const uint32_t *interface_instance
-    const uint8_t *interface_labelled
-    const uint64_t *source_keys
-    const uint32_t *source_interfaces
+    Slot *sources
     uint64_t source_mask
     const uint32_t *vlan_instance
     const uint8_t *dscp_class
@@ -127,11 +166,11 @@ cdef const uint64_t *_u64(const uint64_t[::1] view) noexcept:
     return &view[0] if view.shape[0] else NULL
 
 
-cdef inline uint32_t find(const uint64_t *keys, const uint32_t *rows, uint64_t mask, uint64_t key) noexcept nogil:
+cdef inline uint32_t find(const Slot *slots, uint64_t mask, uint64_t key) noexcept nogil:
     cdef uint64_t slot = mix(key) & mask
-    while keys[slot] != EMPTY:
-        if keys[slot] == key:
-            return rows[slot]
+    while slots[slot].key != EMPTY:
+        if slots[slot].key == key:
+            return <uint32_t>slots[slot].value
         slot = (slot + 1) & mask
     return 0
 
@@ -140,39 +179,49 @@ cdef inline bint is_port(uint8_t interface_format, uint32_t value) noexcept nogi
     return interface_format == 0 and value != 0 and value != INTERNAL_INTERFACE and value != <uint32_t>0xFFFFFFFF
 
 
+cdef inline uint32_t find_address(
+    const uint64_t *keys, const uint32_t *rows, uint64_t mask, uint64_t scope, uint64_t hi, uint64_t lo
+) noexcept nogil:
+    cdef uint64_t slot = mix(mix(hi ^ scope) ^ lo) & mask
+    while keys[3 * slot] != EMPTY:
+        if keys[3 * slot + 2] == lo and keys[3 * slot + 1] == hi and keys[3 * slot] == scope:
+            return rows[slot]
+        slot = (slot + 1) & mask
+    return 0
+
+
+cdef inline uint32_t find_in(
+    const Lookup *t, uint32_t instance, uint8_t version, uint64_t hi, uint64_t lo
+) noexcept nogil:
+    cdef uint32_t leaf
+    if version == 4:
+        return lookup_ipv4(t.nodes, t.roots[2 * instance], <uint32_t>lo)
+    leaf = find_address(t.host_keys, t.host_leaves, t.host_mask, <uint64_t>instance << 8 | version, hi, lo)
+    return leaf if leaf else lookup_ipv6(t.nodes, t.roots[2 * instance + 1], hi, lo)
+
+
 cdef inline uint32_t find_leaf(
     const Lookup *t, uint32_t instance, uint8_t version, uint64_t hi, uint64_t lo
 ) noexcept nogil:
     cdef uint32_t leaf = 0
-    if version == 4:
-        if instance:
-            leaf = lookup_ipv4(t.nodes, t.roots[2 * instance], <uint32_t>lo)
-        if not leaf:
-            leaf = lookup_ipv4(t.nodes, t.roots[0], <uint32_t>lo)
-    else:
-        if instance:
-            leaf = lookup_ipv6(t.nodes, t.roots[2 * instance + 1], hi, lo)
-        if not leaf:
-            leaf = lookup_ipv6(t.nodes, t.roots[1], hi, lo)
-    return leaf
+    if instance:
+        leaf = find_in(t, instance, version, hi, lo)
+    return leaf if leaf else find_in(t, 0, version, hi, lo)
 
 
-cdef inline uint32_t find_rule(const Lookup *t, uint32_t leaf, uint32_t key, uint32_t *rank) noexcept nogil:
-    # The last interval that starts at or below the key (bisect_right - 1).
-    cdef uint32_t group = t.leaf_group[leaf]
-    cdef uint32_t first = t.rule_starts[group]
-    cdef uint32_t count = t.rule_starts[group + 1] - first
-    cdef uint32_t half
-    rank[0] = 0
-    if count == 0 or t.rule_keys[first] > key:
-        return 0
-    while count > 1:
-        half = count >> 1
-        # A conditional move, not a branch: which half holds the key is unpredictable.
-        first = first + half if t.rule_keys[first + half] <= key else first
-        count -= half
-    rank[0] = t.rule_ranks[first]
-    return t.rule_applications[first]
+cdef inline Rule find_rule(const Lookup *t, const Leaf *leaf, uint32_t key) noexcept nogil:
+    # The last interval that starts at or below the key: as many as start there, less one (bisect_right - 1).
+    cdef const uint32_t *keys = t.rule_keys + leaf.first
+    cdef uint32_t below = 0, lane, i
+    cdef Rule none
+    for lane in range(leaf.lanes):
+        for i in range(LANES):
+            below += keys[LANES * lane + i] <= key
+    if below == 0:
+        none.application = 0
+        none.rank = 0
+        return none
+    return t.rules[leaf.first + below - 1]
 
 
 cdef class Classifier:
@@ -232,6 +281,12 @@ cdef class Classifier:
         PyMem_Free(self._link_keys)
         PyMem_Free(self._link_codes)
         PyMem_Free(self._link_order)
+        PyMem_Free(self.t.leaves)
+        PyMem_Free(self.t.rule_keys)
+        PyMem_Free(self.t.rules)
+        PyMem_Free(self.t.ports)
+        PyMem_Free(self.t.interfaces)
+        PyMem_Free(self.t.sources)
 
     cdef _bind_rows(self, s, c):
         self.r.datagram = _u32(s["datagram"])
@@ -265,46 +320,100 @@ cdef class Classifier:
     cdef _bind_tables(self, t):
         self.t.nodes = _u32(t.trie_nodes.reshape(-1))
         self.t.roots = _u32(t.trie_roots.reshape(-1))
-        self.t.leaf_department = _u32(t.leaf_department)
-        self.t.leaf_zone = _u32(t.leaf_zone)
-        self.t.leaf_place = _u8(t.leaf_place)
-        self.t.leaf_group = _u32(t.leaf_group)
-        self.t.rule_starts = _u32(t.rule_starts)
-        self.t.rule_keys = _u32(t.rule_keys)
-        self.t.rule_applications = _u32(t.rule_applications)
-        self.t.rule_ranks = _u32(t.rule_ranks)
+        self.t.host_keys = _u64(t.host_keys.reshape(-1))
+        self.t.host_leaves = _u32(t.host_leaves)
+        self.t.host_mask = len(t.host_leaves) - 1
         self.t.application_owner = _u32(t.application_owner)
         self.t.agent_keys = _u64(t.agent_keys.reshape(-1))
         self.t.agent_devices = _u32(t.agent_devices)
         self.t.agent_mask = len(t.agent_devices) - 1
         self.t.devices = len(t.device_names)
         self.t.device_sampling = _u8(t.device_sampling)
-        self.t.interface_keys = _u64(t.interface_keys)
-        self.t.interface_rows = _u32(t.interface_rows)
-        self.t.interface_mask = len(t.interface_rows) - 1
-        self.t.interface_link = _u32(t.interface_link)
-        self.t.interface_metering = _u32(t.interface_metering)
-        self.t.interface_faces = _u8(t.interface_faces)
-        self.t.interface_counts = _u8(t.interface_counts)
-        self.t.interface_instance = _u32(t.interface_instance)
-        self.t.interface_labelled = _u8(t.interface_labelled)
-        self.t.source_keys = _u64(t.source_keys)
-        self.t.source_interfaces = _u32(t.source_interfaces)
-        self.t.source_mask = len(t.source_interfaces) - 1
         self.t.vlan_instance = _u32(t.vlan_instance)
         self.t.dscp_class = _u8(t.dscp_class)
+        self.t.interfaces = hash_slots(t.interface_keys, t.interface_rows)
+        self.t.interface_mask = len(t.interface_rows) - 1
+        self.t.sources = hash_slots(t.source_keys, t.source_interfaces)
+        self.t.source_mask = len(t.source_interfaces) - 1
+        self._pack_leaves(t.leaf_department, t.leaf_zone, t.leaf_place, t.leaf_group,
+                          self._pack_rules(t.rule_starts, t.rule_keys, t.rule_applications, t.rule_ranks))
+        self._pack_ports(t.interface_link, t.interface_metering, t.interface_instance, t.interface_faces,
+                         t.interface_counts, t.interface_labelled)
+
+    cdef _pack_leaves(self, const uint32_t[::1] department, const uint32_t[::1] zone, const uint8_t[::1] place,
+                      const uint32_t[::1] group, const uint32_t[::1] starts):
+        cdef Py_ssize_t row, count = group.shape[0]
+        self.t.leaves = <Leaf *>PyMem_Calloc(count, sizeof(Leaf))
+        if self.t.leaves == NULL:
+            raise MemoryError()
+        for row in range(count):
+            if zone[row] > 0xFFFF:
+                raise ValueError("more than 65,535 zones")
+            self.t.leaves[row].department = department[row]
+            self.t.leaves[row].zone = <uint16_t>zone[row]
+            self.t.leaves[row].place = place[row]
+            self.t.leaves[row].first = starts[group[row]]
+            self.t.leaves[row].lanes = (starts[group[row] + 1] - starts[group[row]]) // LANES
+
+    cdef object _pack_rules(self, const uint32_t[::1] starts, const uint32_t[::1] keys,
+                            const uint32_t[::1] application, const uint32_t[::1] rank):
+        # Pad every group to a multiple of LANES with intervals that no key reaches; return the new starts.
+        cdef Py_ssize_t group, row, place, total = 0
+        padded = np.zeros(starts.shape[0], np.uint32)
+        cdef uint32_t[::1] new_starts = padded
+        for group in range(starts.shape[0] - 1):
+            new_starts[group] = total
+            total += (starts[group + 1] - starts[group] + LANES - 1) // LANES * LANES
+        new_starts[starts.shape[0] - 1] = total
+        self.t.rule_keys = <uint32_t *>PyMem_Calloc(max(1, total), sizeof(uint32_t))
+        self.t.rules = <Rule *>PyMem_Calloc(max(1, total), sizeof(Rule))
+        if self.t.rule_keys == NULL or self.t.rules == NULL:
+            raise MemoryError()
+        for place in range(total):
+            self.t.rule_keys[place] = 0xFFFFFFFF
+        for group in range(starts.shape[0] - 1):
+            place = new_starts[group]
+            for row in range(starts[group], starts[group + 1]):
+                self.t.rule_keys[place] = keys[row]
+                self.t.rules[place].application = application[row]
+                self.t.rules[place].rank = rank[row]
+                place += 1
+        return padded
+
+    cdef _pack_ports(self, const uint32_t[::1] link, const uint32_t[::1] metering, const uint32_t[::1] instance,
+                     const uint8_t[::1] faces, const uint8_t[::1] counts, const uint8_t[::1] labelled):
+        cdef Py_ssize_t row, count = link.shape[0]
+        self.t.ports = <Port *>PyMem_Calloc(count, sizeof(Port))
+        if self.t.ports == NULL:
+            raise MemoryError()
+        for row in range(count):
+            self.t.ports[row].link = link[row]
+            self.t.ports[row].metering = metering[row]
+            self.t.ports[row].instance = instance[row]
+            self.t.ports[row].faces = faces[row]
+            self.t.ports[row].counts = counts[row]
+            self.t.ports[row].labelled = labelled[row]
 
     def classify(self):
         """Classify the valid rows of the sample batch; sets ``classes.n``."""
         cdef Py_ssize_t datagrams = self._datagrams.n
         cdef Py_ssize_t rows = self._samples.n
-        cdef Py_ssize_t row
+        cdef Py_ssize_t row, first, last
+        cdef Place places[BLOCK]
         with nogil:
             for row in range(datagrams):
                 self._agents[row] = self._device(
                     self._agent_version[row], self._agent_hi[row], self._agent_lo[row])
-            for row in range(rows):
-                self._classify_row(row)
+            first = 0
+            while first < rows:
+                last = min(first + BLOCK, rows)
+                for row in range(first, last):
+                    self._place(row, &places[row - first])
+                for row in range(first, last):
+                    self._match_ends(row, &places[row - first])
+                for row in range(first, last):
+                    self._classify_row(row, &places[row - first])
+                first = last
         self._classes.n = rows
 
     @property
@@ -330,15 +439,12 @@ cdef class Classifier:
         return {key: np.ascontiguousarray(rows[:, column]) for column, key in enumerate(keys)}
 
     cdef uint32_t _device(self, uint64_t version, uint64_t hi, uint64_t lo) noexcept nogil:
-        cdef uint64_t hashed = mix(mix(hi ^ version) ^ lo)
-        cdef uint64_t slot = hashed & self.t.agent_mask
-        cdef uint32_t index
-        while self.t.agent_keys[3 * slot] != EMPTY:
-            if (self.t.agent_keys[3 * slot] == version and self.t.agent_keys[3 * slot + 1] == hi
-                    and self.t.agent_keys[3 * slot + 2] == lo):
-                return self.t.agent_devices[slot]
-            slot = (slot + 1) & self.t.agent_mask
-        slot = hashed & (AGENT_SLOTS - 1)
+        cdef uint64_t slot
+        cdef uint32_t index = find_address(
+            self.t.agent_keys, self.t.agent_devices, self.t.agent_mask, version, hi, lo)
+        if index:
+            return index
+        slot = mix(mix(hi ^ version) ^ lo) & (AGENT_SLOTS - 1)
         while self._unknown_slots[slot]:
             index = self._unknown_slots[slot] - 1
             if (self._unknown[index].version == version and self._unknown[index].hi == hi
@@ -358,7 +464,7 @@ cdef class Classifier:
     cdef uint32_t _link(self, uint32_t interface, uint32_t device, uint32_t if_index) noexcept nogil:
         cdef uint64_t key, slot
         if interface:
-            return self.t.interface_link[interface]
+            return self.t.ports[interface].link
         key = <uint64_t>device << 32 | if_index
         slot = mix(key) & (LINK_SLOTS - 1)
         while self._link_codes[slot]:
@@ -373,87 +479,103 @@ cdef class Classifier:
         self._link_count += 1
         return self._link_codes[slot]
 
-    cdef inline void _classify_row(self, Py_ssize_t row) noexcept nogil:
+    cdef inline void _place(self, Py_ssize_t row, Place *p) noexcept nogil:
+        # Ports and routing instance.
         cdef const Lookup *t = &self.t
         cdef const Rows *r = &self.r
-        cdef uint32_t device = self._agents[r.datagram[row]]
-        cdef bint registered = device < t.devices
-        cdef uint32_t input_value = r.input[row], output_value = r.output[row]
+        cdef uint32_t input_value = r.input[row], output_value = r.output[row], vlan
         cdef bint input_known = is_port(r.input_format[row], input_value)
         cdef bint output_known = is_port(r.output_format[row], output_value)
-        cdef uint32_t input_row = 0, output_row = 0, mapped = 0, ingress
-        cdef bint count_in = input_known, count_out = output_known, inward, outward
-        cdef uint32_t instance, vlan, source, destination, source_rank, destination_rank
-        cdef uint32_t forward, backward, source_department, destination_department, owner
+        cdef const Port *ingress
+        p.device = self._agents[r.datagram[row]]
+        p.input_row = 0
+        p.output_row = 0
+        p.mapped = 0
+        p.count_in = input_known
+        p.count_out = output_known
+        if p.device < t.devices:
+            if input_known:
+                p.input_row = find(t.interfaces, t.interface_mask, <uint64_t>p.device << 32 | input_value)
+            if output_known:
+                p.output_row = find(t.interfaces, t.interface_mask, <uint64_t>p.device << 32 | output_value)
+            if input_known and output_known:
+                if t.device_sampling[p.device] == BOTH:
+                    p.count_out = (r.source_class[row] == 0 and r.source_index[row] == output_value
+                                   and r.source_index[row] != input_value)
+                    p.count_in = not p.count_out
+            elif not input_known and not output_known:
+                p.mapped = find(t.sources, t.source_mask,
+                                <uint64_t>p.device << 40 | <uint64_t>(r.source_class[row] & 0xFF) << 32
+                                | r.source_index[row])
+        ingress = &t.ports[p.input_row if p.input_row else p.mapped]
+        p.labelled = ingress.labelled
+        p.instance = ingress.instance
+        if not p.instance:
+            vlan = r.vlan_id[row]
+            p.instance = t.vlan_instance[vlan if vlan < 4096 else 0]
+
+    cdef inline void _match_ends(self, Py_ssize_t row, Place *p) noexcept nogil:
+        cdef const Rows *r = &self.r
+        cdef uint8_t version = r.ip_version[row]
+        p.source = 0
+        p.destination = 0
+        if version and not p.labelled:
+            p.source = find_leaf(&self.t, p.instance, version, r.source_hi[row], r.source_lo[row])
+            p.destination = find_leaf(&self.t, p.instance, version, r.destination_hi[row], r.destination_lo[row])
+
+    cdef inline void _classify_row(self, Py_ssize_t row, const Place *p) noexcept nogil:
+        cdef const Lookup *t = &self.t
+        cdef const Rows *r = &self.r
+        cdef const Leaf *source
+        cdef const Leaf *destination
+        cdef const Port *port
+        cdef Rule forward, backward
+        cdef uint32_t source_department, destination_department, owner
         cdef uint32_t application = 0, department = 0, peer = 0, source_zone = 0, destination_zone = 0
         cdef uint32_t link_in = 0, link_out = 0, meter = 0
         cdef uint32_t source_port, destination_port, protocol
-        cdef uint8_t source_place, destination_place, version = r.ip_version[row]
+        cdef uint8_t version = r.ip_version[row]
         cdef uint8_t direction = DIRECTION_UNKNOWN, category = COUNT_ALL
         cdef int server
-        cdef bint source_inside, destination_inside, backward_wins
-        if registered:
-            if input_known:
-                input_row = find(t.interface_keys, t.interface_rows, t.interface_mask,
-                                 <uint64_t>device << 32 | input_value)
-            if output_known:
-                output_row = find(t.interface_keys, t.interface_rows, t.interface_mask,
-                                  <uint64_t>device << 32 | output_value)
-            if input_known and output_known:
-                if t.device_sampling[device] == BOTH:
-                    count_out = (r.source_class[row] == 0 and r.source_index[row] == output_value
-                                 and r.source_index[row] != input_value)
-                    count_in = not count_out
-            elif not input_known and not output_known:
-                mapped = find(t.source_keys, t.source_interfaces, t.source_mask,
-                              <uint64_t>device << 40 | <uint64_t>(r.source_class[row] & 0xFF) << 32
-                              | r.source_index[row])
-        ingress = input_row if input_row else mapped
-        instance = t.interface_instance[ingress]
-        if not instance:
-            vlan = r.vlan_id[row]
-            instance = t.vlan_instance[vlan if vlan < 4096 else 0]
-
-        if t.interface_labelled[ingress]:
+        cdef bint source_inside, destination_inside, backward_wins, inward, outward
+        if p.labelled:
             application = APPLICATION_LABELLED
         elif version:
-            source = find_leaf(t, instance, version, r.source_hi[row], r.source_lo[row])
-            destination = find_leaf(t, instance, version, r.destination_hi[row], r.destination_lo[row])
-            source_zone = t.leaf_zone[source]
-            destination_zone = t.leaf_zone[destination]
+            source = &t.leaves[p.source]
+            destination = &t.leaves[p.destination]
+            source_zone = source.zone
+            destination_zone = destination.zone
             protocol = <uint32_t>r.protocol[row] << 16
             source_port = r.source_port[row]
             destination_port = r.destination_port[row]
-            forward = find_rule(t, destination, protocol | destination_port, &destination_rank)
-            backward = find_rule(t, source, protocol | source_port, &source_rank)
+            forward = find_rule(t, destination, protocol | destination_port)
+            backward = find_rule(t, source, protocol | source_port)
             server = NEITHER
-            if source_rank or destination_rank:
-                if source_rank != destination_rank:
-                    backward_wins = source_rank > destination_rank
+            if backward.rank or forward.rank:
+                if backward.rank != forward.rank:
+                    backward_wins = backward.rank > forward.rank
                 elif source_port != destination_port:
                     backward_wins = source_port < destination_port
                 elif r.source_hi[row] != r.destination_hi[row]:
                     backward_wins = r.source_hi[row] < r.destination_hi[row]
                 else:
                     backward_wins = r.source_lo[row] < r.destination_lo[row]
-                application = backward if backward_wins else forward
+                application = backward.application if backward_wins else forward.application
                 server = SOURCE if backward_wins else DESTINATION
-            source_place = t.leaf_place[source]
-            destination_place = t.leaf_place[destination]
-            source_inside = source_place == INSIDE
-            destination_inside = destination_place == INSIDE
+            source_inside = source.place == INSIDE
+            destination_inside = destination.place == INSIDE
             if source_inside and destination_inside:
                 category = COUNT_INTERNAL
                 direction = INTERNAL
             else:
-                if (source_place == UNREGISTERED or source_place == INTERNET
-                        or destination_place == UNREGISTERED or destination_place == INTERNET):
+                if (source.place == UNREGISTERED or source.place == INTERNET
+                        or destination.place == UNREGISTERED or destination.place == INTERNET):
                     category = COUNT_EXIT
                 else:
                     category = COUNT_UPLINK
                 direction = INBOUND if destination_inside else (OUTBOUND if source_inside else TRANSIT)
-            source_department = t.leaf_department[source]
-            destination_department = t.leaf_department[destination]
+            source_department = source.department
+            destination_department = destination.department
             owner = t.application_owner[application]
             if owner and server == SOURCE:
                 source_department = owner
@@ -468,24 +590,25 @@ cdef class Classifier:
                 department = source_department
                 peer = destination_department
 
-        if count_in:
-            link_in = self._link(input_row, device, input_value)
-        if count_out:
-            link_out = self._link(output_row, device, output_value)
-        if count_in and t.interface_counts[input_row] & category:
-            meter = t.interface_metering[input_row]
-        elif count_out and t.interface_counts[output_row] & category:
-            meter = t.interface_metering[output_row]
-        if mapped:
+        if p.count_in:
+            link_in = self._link(p.input_row, p.device, r.input[row])
+        if p.count_out:
+            link_out = self._link(p.output_row, p.device, r.output[row])
+        if p.count_in and t.ports[p.input_row].counts & category:
+            meter = t.ports[p.input_row].metering
+        elif p.count_out and t.ports[p.output_row].counts & category:
+            meter = t.ports[p.output_row].metering
+        if p.mapped:
             # Which way the packet crossed the port follows from which of its ends lies beyond it.
+            port = &t.ports[p.mapped]
             inward = direction == INBOUND
             outward = direction == OUTBOUND
-            if t.interface_faces[mapped] == FACES_INSIDE:
+            if port.faces == FACES_INSIDE:
                 inward, outward = outward, inward
-            link_in = t.interface_link[mapped] if inward else 0
-            link_out = t.interface_link[mapped] if outward else 0
-            if t.interface_counts[mapped] & category:
-                meter = t.interface_metering[mapped]
+            link_in = port.link if inward else 0
+            link_out = port.link if outward else 0
+            if port.counts & category:
+                meter = port.metering
 
         r.link_in[row] = link_in
         r.link_out[row] = link_out
@@ -497,3 +620,15 @@ cdef class Classifier:
         r.source_zone[row] = source_zone
         r.destination_zone[row] = destination_zone
         r.service_class[row] = t.dscp_class[r.dscp[row] & 63] if version else 0
+
+
+cdef Slot *hash_slots(const uint64_t[::1] keys, const uint32_t[::1] values) except NULL:
+    """Lay keys and values of a hash table side by side."""
+    cdef Py_ssize_t slot
+    cdef Slot *slots = <Slot *>PyMem_Calloc(keys.shape[0], sizeof(Slot))
+    if slots == NULL:
+        raise MemoryError()
+    for slot in range(keys.shape[0]):
+        slots[slot].key = keys[slot]
+        slots[slot].value = values[slot]
+    return slots

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from telemetryd.classify.prefixes import Leaf, PrefixMap
+from telemetryd.classify.prefixes import FAMILY_BITS, Leaf, PrefixMap
 from telemetryd.classify.rules import Rule, flatten
 from telemetryd.classify.tables import (
     EMPTY,
@@ -18,7 +18,7 @@ from telemetryd.classify.tables import (
     Place,
     Sampling,
     Tables,
-    agent_hash,
+    address_hash,
     mix,
     source_key,
 )
@@ -77,7 +77,6 @@ class _Compiler:
 
     def tables(self) -> Tables:
         leaves = self._leaves()
-        nodes, roots = self._tries(leaves)
         groups, starts, keys, applications, ranks = self._rules(leaves)
         links, interfaces = self._interfaces()
         agent_keys, agent_devices = self._agents()
@@ -94,8 +93,7 @@ class _Compiler:
         sampling = {"ingress": Sampling.INGRESS, "egress": Sampling.EGRESS, "both": Sampling.BOTH}
         return Tables(
             names=names,
-            trie_nodes=nodes,
-            trie_roots=roots,
+            **self._tries(leaves),
             leaf_department=_column(leaves, lambda leaf: leaf.department, np.uint32),
             leaf_zone=_column(leaves, lambda leaf: leaf.zone, np.uint32),
             leaf_place=_column(leaves, lambda leaf: leaf.place, np.uint8),
@@ -186,27 +184,35 @@ class _Compiler:
             for span in ports:
                 leaf.own_rules.append(Rule(leaf.length, protocol, span, application, shared))
 
-    def _tries(self, leaves: list[Leaf]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    def _tries(self, leaves: list[Leaf]) -> dict[str, NDArray[Any]]:
+        """Spread the prefixes over the hosts' hash and the tries, by instance and into the common table."""
+        members: dict[tuple[int, int], list[Leaf]] = {}
+        for leaf in leaves:
+            if leaf.instance != self.default_instance:
+                members.setdefault((leaf.instance, leaf.version), []).append(leaf)
+            if not leaf.ambiguous:
+                members.setdefault((0, leaf.version), []).append(leaf)
         builder = TrieBuilder()
         roots = np.zeros((len(self.instances.names), 2), dtype=np.uint32)
-        members: dict[tuple[int, int], list[tuple[bytes, int, int]]] = {}
-        common: dict[int, list[tuple[bytes, int, int]]] = {4: [], 6: []}
-        for leaf in leaves:
-            entry = (leaf.octets, leaf.length, leaf.number)
-            if leaf.instance != self.default_instance:
-                members.setdefault((leaf.instance, leaf.version), []).append(entry)
-            if not leaf.ambiguous:
-                common[leaf.version].append(entry)
+        hosts: dict[tuple[int, int, int], int] = {}
         for family, version in enumerate((4, 6)):
-            # Of a prefix that several instances agree to be outside, the default instance's wins.
-            common[version].sort(key=lambda entry: leaves[entry[2] - 1].instance == self.default_instance)
-            roots[:, family] = builder.add(common[version])
             empty = builder.add(())
-            for instance in range(1, len(roots)):
-                own = members.get((instance, version))
-                roots[instance, family] = builder.add(own) if own else empty
+            for instance in range(len(roots)):
+                own = members.get((instance, version), [])
+                # Of a prefix that several instances agree to be outside, the default instance's wins.
+                own.sort(key=lambda leaf: leaf.instance == self.default_instance)
+                hosts_of = [leaf for leaf in own if leaf.version == 6 and leaf.length == FAMILY_BITS[6]]
+                hashed = {leaf.number for leaf in hosts_of}
+                wide = [(p.octets, p.length, p.number) for p in own if p.number not in hashed]
+                roots[instance, family] = builder.add(wide) if wide else empty
+                for leaf in hosts_of:
+                    hosts[instance << 8 | version, *_halves(version, leaf.network)] = leaf.number
         roots[self.default_instance] = roots[0]
-        return builder.nodes(), roots
+        if self.default_instance:
+            common = [(key, number) for key, number in hosts.items() if key[0] >> 8 == 0]
+            hosts |= {(self.default_instance << 8 | key[0], *key[1:]): number for key, number in common}
+        keys, numbers = _address_table([(*key, number) for key, number in hosts.items()])
+        return {"trie_nodes": builder.nodes(), "trie_roots": roots, "host_keys": keys, "host_leaves": numbers}
 
     def _rules(self, leaves: list[Leaf]) -> tuple[NDArray[np.uint32], ...]:
         groups = np.zeros(len(leaves) + 1, dtype=np.uint32)
@@ -233,22 +239,13 @@ class _Compiler:
     # --- devices ------------------------------------------------------------------------------------
 
     def _agents(self) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
-        agents: list[tuple[int, int, int, int]] = []
-        for row, device in enumerate(self.registry.devices, start=1):
-            for address in device.agents:
-                value = int(address)
-                hi, lo = (0, value) if address.version == 4 else (value >> 64, value & (1 << 64) - 1)
-                agents.append((address.version, hi, lo, row))
-        size = _table_size(len(agents))
-        keys = np.full((size, 3), EMPTY, dtype=np.uint64)
-        devices = np.zeros(size, dtype=np.uint32)
-        for version, hi, lo, row in agents:
-            slot = agent_hash(version, hi, lo) & (size - 1)
-            while int(keys[slot, 0]) != EMPTY:
-                slot = (slot + 1) & (size - 1)
-            keys[slot] = version, hi, lo
-            devices[slot] = row
-        return keys, devices
+        return _address_table(
+            [
+                (address.version, *_halves(address.version, int(address)), row)
+                for row, device in enumerate(self.registry.devices, start=1)
+                for address in device.agents
+            ]
+        )
 
     def _interfaces(self) -> tuple[tuple[str, ...], dict[str, NDArray[Any]]]:
         """Number the interfaces and their links; a LAG member that is no link stands for its bundle."""
@@ -349,3 +346,24 @@ def _hash_table(entries: list[tuple[int, int]]) -> tuple[NDArray[np.uint64], NDA
             slot = (slot + 1) & (size - 1)
         keys[slot], rows[slot] = key, row
     return np.array(keys, dtype=np.uint64), np.array(rows, dtype=np.uint32)
+
+
+def _halves(version: int, address: int) -> tuple[int, int]:
+    """Split an address into the two words of the columns."""
+    return (0, address) if version == 4 else (address >> 64, address & (1 << 64) - 1)
+
+
+def _address_table(entries: list[tuple[int, int, int, int]]) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
+    """Lay (scope, hi, lo, row) entries with unique keys out for open addressing with linear probing."""
+    size = _table_size(len(entries))
+    keys = np.full((size, 3), EMPTY, dtype=np.uint64)
+    rows = np.zeros(size, dtype=np.uint32)
+    taken = [False] * size
+    for scope, hi, lo, row in entries:
+        slot = address_hash(scope, hi, lo) & (size - 1)
+        while taken[slot]:
+            slot = (slot + 1) & (size - 1)
+        taken[slot] = True
+        keys[slot] = scope, hi, lo
+        rows[slot] = row
+    return keys, rows

@@ -35,7 +35,7 @@ from telemetryd.classify.tables import (
     Place,
     Sampling,
     Tables,
-    agent_hash,
+    address_hash,
     mix,
     source_key,
 )
@@ -113,13 +113,9 @@ class Classifier:
             int(columns["agent_hi"][row]),
             int(columns["agent_lo"][row]),
         )
-        keys = self._tables.agent_keys
-        size = len(keys)
-        slot = agent_hash(*agent) & (size - 1)
-        while int(keys[slot, 0]) != EMPTY:
-            if (int(keys[slot, 0]), int(keys[slot, 1]), int(keys[slot, 2])) == agent:
-                return int(self._tables.agent_devices[slot])
-            slot = (slot + 1) & (size - 1)
+        device = _find_address(self._tables.agent_keys, self._tables.agent_devices, agent)
+        if device:
+            return device
         known = self._unknown_agents.get(agent)
         if known is None:
             if len(self._unknown_agents) == MAX_AGENTS:
@@ -253,9 +249,13 @@ class Classifier:
 
     def _leaf(self, instance: int, version: int, hi: int, lo: int) -> int:
         roots, nodes = self._tables.trie_roots, self._tables.trie_nodes
+        host_keys, host_leaves = self._tables.host_keys, self._tables.host_leaves
         address = lo.to_bytes(4, "big") if version == 4 else (hi << 64 | lo).to_bytes(16, "big")
         family = 0 if version == 4 else 1
         for table in (instance, 0) if instance else (0,):
+            host = _find_address(host_keys, host_leaves, (table << 8 | version, hi, lo)) if version == 6 else 0
+            if host:
+                return host
             entry = int(roots[table, family]) | CHILD
             for octet in address:
                 entry = int(nodes[entry & ~CHILD, octet])
@@ -307,6 +307,17 @@ def _find(keys: NDArray[np.uint64], rows: NDArray[np.uint32], key: int) -> int:
     slot = mix(key) & mask
     while int(keys[slot]) != EMPTY:
         if int(keys[slot]) == key:
+            return int(rows[slot])
+        slot = (slot + 1) & mask
+    return 0
+
+
+def _find_address(keys: NDArray[np.uint64], rows: NDArray[np.uint32], key: tuple[int, int, int]) -> int:
+    """Look (scope, hi, lo) up in an open-addressing table; 0 where it is not."""
+    mask = len(keys) - 1
+    slot = address_hash(*key) & mask
+    while int(keys[slot, 0]) != EMPTY:
+        if (int(keys[slot, 0]), int(keys[slot, 1]), int(keys[slot, 2])) == key:
             return int(rows[slot])
         slot = (slot + 1) & mask
     return 0
