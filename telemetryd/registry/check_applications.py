@@ -237,9 +237,10 @@ def _report(
     address = _spell(version, network, length)
     first = held.claim.first_port
     ports = "all ports" if width > MAX_PORT else f"{first}" if width == 1 else f"{first}-{first + width - 1}"
+    named = "any protocol," if protocol is None else spell_protocol(protocol)
     sources.note(
         held.claim.place,
-        f"{_name(held, registry)} claims {spell_protocol(protocol)} {ports} of {address} "
+        f"{_name(held, registry)} claims {named} {ports} of {address} "
         f"in instance {instance}, as {_name(other, registry)} does",
         "narrow one of the two (prefix, protocol, ports), or declare exactly this in shared_services "
         f"with both applications (the other is at {sources.where(other.claim.place)})",

@@ -387,7 +387,7 @@ SEVERAL = {
             ("- {prefix: 0.0.0.0/0, region: internet}", "- {prefix: 10.0.0.0/8}"),
         ],
         [
-            'application "video" claims any all ports of 10.0.0.0/8 in instance pub, as application "exam" does'
+            'application "video" claims any protocol, all ports of 10.0.0.0/8 in instance pub, as application "exam" does'
         ],
     ),
     "metering-point-on-labelled-and-blind-port": (
