@@ -10,7 +10,7 @@ The layout of the key words is drawn in telemetryd/aggregate/keys.py.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
 from _talkers cimport Ends, Talker, Talkers, allocate_talkers, count_talker, forget_talkers
@@ -56,7 +56,7 @@ cdef struct Source:         # one cache line
     uint64_t growth
     uint64_t stated         # sum of the stated rates
     uint64_t ungrown        # samples whose growth is unknown: the rarer case is counted
-    uint64_t stated_ungrown # the stated rates of those
+    uint64_t stated_ungrown     # the stated rates of those
     uint64_t samples        # the rest follows from the keys when the window is closed
     uint64_t largest
     uint64_t unused[2]
@@ -572,7 +572,8 @@ cdef class Accumulator:
             version[i], protocol[i] = talker.what >> 24, talker.what >> 16 & 0xFF
             port[i] = talker.what & 0xFFFF
             samples[i], octets[i], scaled[i] = talker.samples, talker.octets, talker.scaled
-        samples[0], octets[0], scaled[0] = self.talkers.other.samples, self.talkers.other.octets, self.talkers.other.scaled
+        talker = &self.talkers.other
+        samples[0], octets[0], scaled[0] = talker.samples, talker.octets, talker.scaled
         return columns
 
     def clear_unclassified(self):

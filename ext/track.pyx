@@ -31,7 +31,7 @@ cdef enum:
     LARGEST_JUMP = 1048576      # further ahead is a renumbering, not a loss
     UPTIME_SLACK_MS = 2000      # reordering moves the uptime back by less
     UPTIME_WRAP_MS = 3600000    # the last and the first hour of the 49.7 days that uptime counts
-    PLAUSIBLE_GROWTH = 67108864 # packets between two samples that are believed at any rate
+    PLAUSIBLE_GROWTH = 67108864     # packets between two samples that are believed at any rate
     PLAUSIBLE_RATIO = 256       # above that: at most so many times what the stated rate implies
 
 POOL_UNKNOWN = 0

@@ -1,0 +1,69 @@
+"""The 95 % intervals of the real windows hold a known truth (a short form of benchmarks/coverage.py)."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+
+from benchmarks.coverage import FIGURES, RATES, Count, Counts, count, pool
+from telemetryd._ext import is_disabled
+
+SEEDS = 2 if is_disabled() else 4
+
+
+@pytest.fixture(scope="module")
+def counts() -> Counts:
+    """Count cells of 42,000 keys at a low, a middle and a high sampling rate."""
+    found: Counts = {}
+    for rate in (4, 64, 1024):
+        found |= count(rate, SEEDS, windows=3)
+    return found
+
+
+def test_totals_are_exact_at_one_to_one() -> None:
+    """Where every packet is sampled, estimate and interval are the truth, for every key."""
+    found = count(1, seeds=1, windows=2)
+    assert sum(one.cells for one in found.values()) > 10_000
+    assert all(one.covered == one.cells for one in found.values())
+
+
+@pytest.mark.parametrize("what", ["octets", "packets"])
+def test_the_intervals_cover(counts: Counts, what: str) -> None:
+    """93-98 % of the cells with 20 expected samples or more, at least 93 % of the others, as pooled."""
+    large, small = pool(counts, what, True), pool(counts, what, False)
+    assert large.cells > 1000
+    assert 0.93 <= large.coverage <= 0.98
+    assert small.without_samples > small.cells / 2
+    assert small.coverage >= 0.93
+
+
+@pytest.mark.parametrize("what", ["octets", "packets"])
+def test_no_class_of_small_cells_is_left_behind(counts: Counts, what: str) -> None:
+    """The many cells without a sample do not hide the few with 1 to 5: at least 93 % of these, too."""
+    few = [one for (_, _, of, group), one in counts.items() if of == what and group in (2, 3)]
+    assert sum(one.covered for one in few) >= 0.93 * sum(one.cells for one in few) > 0
+
+
+def test_lost_samples_do_not_bias() -> None:
+    """With 20 % of the samples lost the sample pool makes up for them: the intervals still cover."""
+    found = count(256, SEEDS, windows=3, loss=0.2)
+    large = pool(found, "octets", True)
+    assert large.cells > 300
+    assert 0.92 <= large.coverage <= 0.99
+
+
+def test_the_committed_figures() -> None:
+    """docs/figures/coverage.csv covers all rates and keeps the promise, in every class of 1,000 cells or more."""
+    with (FIGURES / "coverage.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {int(row["sampling_rate"]) for row in rows} == set(RATES)
+    for row in rows:
+        if int(row["cells"]) >= 1000:
+            assert float(row["coverage"]) >= 0.93, row
+    pooled = Count()
+    for row in rows:
+        if row["expected_samples"] in ("20 to 100", "100 and more") and row["sampling_rate"] != "1":
+            pooled.cells += int(row["cells"])
+            pooled.covered += round(int(row["cells"]) * float(row["coverage"]))
+    assert 0.93 <= pooled.coverage <= 0.98
