@@ -41,8 +41,9 @@ class SourceRates:
     is_stated:
         Whether ``rate`` is the stated rate because the pool is unusable, bool.
     largest:
-        Largest frame that the source has shown so far, octets, uint32: with ``rate``, the bound of a
-        key that has no sample (:func:`telemetryd.aggregate.interval.interval`).
+        Largest frame that the source has shown in this minute of the clock and the one before (or in
+        the last ones in which it showed any), octets, uint32: with ``rate``, the bound of a key that has
+        no sample (:func:`telemetryd.aggregate.interval.interval`).
     samples:
         Samples so far, uint64.
     """
@@ -77,7 +78,9 @@ class Scaling:
         self._totals = {name: np.zeros(64, np.uint64) for name in _TOTALS}
         self._rate = np.ones(64, np.float64)
         self._is_stated = np.zeros(64, np.bool_)
-        self._largest = np.zeros(64, np.uint32)
+        self._largest = np.zeros(64, np.uint32)  # of the current minute of the clock
+        self._largest_before = np.zeros(64, np.uint32)
+        self._clock: int | None = None
         self._samples = np.zeros(64, np.uint64)
         self._n = 1
 
@@ -97,6 +100,10 @@ class Scaling:
             Second result of ``Accumulator.close``: columns of shape (s,), each source once.
         """
         slots = sources["source"]
+        if window // self._minute != self._clock:
+            self._clock = window // self._minute
+            self._largest_before = np.where(self._largest > 0, self._largest, self._largest_before)
+            self._largest[:] = 0
         self._make_room(int(slots.max()) + 1 if len(slots) else 0)
         while self._recent and self._recent[0][0] <= window - self._minute:
             _, old = self._recent.popleft()
@@ -115,7 +122,7 @@ class Scaling:
         return SourceRates(
             self._rate[:n].copy(),
             self._is_stated[:n].copy(),
-            self._largest[:n].copy(),
+            np.maximum(self._largest[:n], self._largest_before[:n]),
             self._samples[:n].copy(),
         )
 
@@ -125,6 +132,7 @@ class Scaling:
         self._rate = _extend(self._rate, n, 1)
         self._is_stated = _extend(self._is_stated, n)
         self._largest = _extend(self._largest, n)
+        self._largest_before = _extend(self._largest_before, n)
         self._samples = _extend(self._samples, n)
 
     def _estimate(self, slots: NDArray[Any], sources: dict[str, NDArray[Any]]) -> None:

@@ -95,3 +95,13 @@ def test_exact_at_one_to_one() -> None:
     for samples in (3, 7, 1_000_003):
         rates = Scaling().add(0, sums({"source": 1, "samples": samples, "growth": samples, "rate": 1}))
         assert rates.rate[1] == 1.0
+
+
+def test_one_huge_frame_does_not_last() -> None:
+    """The largest frame is that of this minute and the one before; a silent source keeps its last."""
+    scaling = Scaling()
+    scaling.add(0, sums({"source": 1, "samples": 1, "largest": 2**32 - 1}, {"source": 2, "samples": 1, "largest": 700}))
+    assert scaling.add(59, sums({"source": 1, "samples": 1})).largest.tolist() == [0, 2**32 - 1, 700]
+    assert scaling.add(60, sums({"source": 1, "samples": 1})).largest.tolist() == [0, 2**32 - 1, 700]
+    assert scaling.add(120, sums({"source": 1, "samples": 1})).largest.tolist() == [0, 64, 700]
+    assert scaling.add(600, sums({"source": 3, "samples": 1})).largest.tolist() == [0, 64, 700, 64]
