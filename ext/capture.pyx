@@ -1,23 +1,46 @@
 """Scan pcap and pcapng octets for UDP datagrams, without a Python object a packet.
 
 The layouts, which telemetryd/ingest/capture_reference.py specifies in Python
-(draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng; b = byte order of the file or section):
+(draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng; byte order of the file or section):
 
-    pcap file:    magic u32 b, major u16 b, minor u16 b, zone u32, accuracy u32, snap length u32 b, link type u32 b
-    pcap record:  seconds u32 b, fraction u32 b, captured u32 b, original u32 b [8 octets more if magic is a1b2cd34]
-    pcapng block: type u32 b, total length u32 b, body, total length u32 b
+    pcap file:    magic u32, major u16, minor u16, zone u32, accuracy u32, snap length u32, link type u32
+    pcap record:  seconds u32, fraction u32, captured u32, original u32 [8 octets more if modified]
+    pcapng block: type u32, total length u32, body, total length u32
 """
 
 cimport cython
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcpy, memset
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy
 
-from _capture_packet cimport *
+from _capture_fragments cimport (
+    MOST_DATAGRAM_OCTETS,
+    NO_MEMORY,
+    Reassembly,
+    Slot,
+    free_reassembly,
+    give_up,
+    give_up_all,
+    keep_fragment,
+)
+from _capture_interface cimport Interface, set_offset, set_resolution, time_ns
+from _capture_packet cimport (
+    FOUND,
+    FRAGMENT,
+    SKIP_BAD_FRAGMENT,
+    SKIP_REASONS,
+    SKIP_UNKNOWN_INTERFACE,
+    Packet,
+    read_ipv6_chain,
+    read_link,
+)
+from _cursor cimport Cursor, left, load16, load32, load64, take
 
 cdef extern from *:
-    ctypedef long long int128_t "__int128"
-    void prefetch "__builtin_prefetch" (const void* octets) nogil
+    void prefetch "__builtin_prefetch" (const void *octets) nogil
+    uint16_t swap16 "__builtin_bswap16" (uint16_t) nogil
+    uint32_t swap32 "__builtin_bswap32" (uint32_t) nogil
+    uint64_t swap64 "__builtin_bswap64" (uint64_t) nogil
 
 # telemetryd.ingest.capture_codes.Status
 cdef enum:
@@ -41,20 +64,13 @@ cdef enum:
     MOST_RECORD_OCTETS = 262144
     MOST_BLOCK_OCTETS = 16777216
     MOST_INTERFACES = 65536
-    MOST_DATAGRAM_OCTETS = 65535
-    FRAGMENT_SLOTS = 64
-    FRAGMENT_UNIT = 8                 # offsets count in this many octets
-    FRAGMENT_MAP = 1024               # octets: one bit a unit of a slot
-    SLOT_OCTETS = 65536
 
-# Each record's place depends on the length of the one before it, so that a plain walk waits for the memory at
-# every packet. Asked for this far ahead, line by line, the octets come as fast as in one pass over them (2 ns a
-# packet beyond that, where the plain walk took 110), and the decoder finds them in the cache.
+# Each record's place depends on the length of the one before it, so that a plain walk waits for the memory
+# at every packet. Asked for this far ahead, line by line, the octets come as fast as in one pass over them
+# (a few ns a packet beyond that, where the plain walk took 110), and the decoder finds them in the cache.
 cdef enum:
     PREFETCH_DISTANCE = 8192
     CACHE_LINE = 64
-
-cdef int64_t FRAGMENT_TIMEOUT_NS = 30_000_000_000
 
 cdef enum:
     FORMAT_UNKNOWN = 0
@@ -62,17 +78,27 @@ cdef enum:
     FORMAT_PCAPNG = 2
 
 cdef enum:
+    MAGIC_OCTETS = 4
     PCAP_HEADER = 24
     PCAP_RECORD = 16
     PCAP_RECORD_MODIFIED = 24
-    BLOCK_FRAME = 12                  # type and the two lengths
+    BLOCK_FRAME = 12                  # type and the two lengths: the least block
+    BLOCK_HEADER = 8
+    BLOCK_TRAILER = 4
     BLOCK_INTERFACE = 1
     BLOCK_PACKET = 2                  # obsolete
     BLOCK_SIMPLE_PACKET = 3
     BLOCK_ENHANCED_PACKET = 6
+    # octets of each block's fixed part
+    SECTION_BODY = 16
+    INTERFACE_BODY = 8
+    PACKET_BODY = 20
+    SIMPLE_PACKET_BODY = 4
+    OPTION_HEADER = 4
     OPTION_END = 0
     OPTION_IF_TSRESOL = 9
     OPTION_IF_TSOFFSET = 14
+    RESOLUTION_MICROSECONDS = 6
 
 cdef uint32_t MAGIC_MICROSECONDS = 0xA1B2C3D4
 cdef uint32_t MAGIC_NANOSECONDS = 0xA1B23C4D
@@ -81,36 +107,6 @@ cdef uint32_t BLOCK_SECTION = 0x0A0D0D0A
 cdef uint32_t BYTE_ORDER_MAGIC = 0x1A2B3C4D
 
 cdef int64_t NS_PER_SECOND = 1_000_000_000
-cdef int64_t INT64_GREATEST = 0x7FFFFFFFFFFFFFFF
-cdef uint64_t MOST_DIVISOR = 10 ** 18
-
-
-cdef struct Interface:
-    uint32_t link_type
-    uint32_t snap_length
-    # nanoseconds = ticks * multiplier / divisor / 2^shift + offset
-    uint64_t multiplier
-    uint64_t divisor
-    int shift
-    int128_t offset_ns
-
-
-cdef struct Slot:
-    uint64_t source_hi
-    uint64_t source_lo
-    uint64_t destination_hi
-    uint64_t destination_lo
-    uint32_t identification
-    uint8_t version
-    uint8_t next_header
-    bint used
-    uint32_t total                    # octets of the whole, 0 while the last fragment is missing
-    uint32_t units                    # received
-    uint32_t packets
-    uint64_t serial                   # order of arrival
-    int64_t deadline_ns
-    uint8_t* octets
-    uint8_t* map
 
 
 @cython.final
@@ -134,44 +130,42 @@ cdef class Scanner:
     # file format
     cdef int format
     cdef bint big_endian
-    cdef bint nanoseconds
+    cdef int64_t ns_per_fraction
     cdef uint32_t link_type
     cdef Py_ssize_t record_header
     cdef uint32_t most_captured
-    cdef Interface* interfaces
+    cdef Interface *interfaces
     cdef Py_ssize_t interface_count
     cdef Py_ssize_t interface_room
     cdef int64_t packet_ts_ns
     # fragments
-    cdef Slot* slots
-    cdef uint8_t* slot_octets
-    cdef int pending
-    cdef uint64_t serial
+    cdef Reassembly reassembly
+    cdef int pending                  # slot of a datagram that the next scan emits, -1 none
     # rows of the scan that runs
-    cdef const uint8_t* base
+    cdef const uint8_t *base
     cdef Py_ssize_t size
-    cdef uint8_t* side
+    cdef uint8_t *side
     cdef Py_ssize_t side_room
     cdef Py_ssize_t side_used
     cdef Py_ssize_t capacity
-    cdef uint64_t* offsets
-    cdef uint32_t* lengths
-    cdef int64_t* ts_ns
-    cdef uint64_t* source_hi
-    cdef uint64_t* source_lo
-    cdef uint8_t* source_version
+    cdef uint64_t *offsets
+    cdef uint32_t *lengths
+    cdef int64_t *ts_ns
+    cdef uint64_t *source_hi
+    cdef uint64_t *source_lo
+    cdef uint8_t *source_version
 
     def __cinit__(self, port):
         self.port = -1 if port is None else port
         self.pending = -1
         self.interfaces = NULL
-        self.slots = NULL
-        self.slot_octets = NULL
+        self.reassembly.slots = NULL
+        self.reassembly.octets = NULL
+        self.reassembly.skipped = self.skipped_packets
 
     def __dealloc__(self):
         free(self.interfaces)
-        free(self.slots)
-        free(self.slot_octets)
+        free_reassembly(&self.reassembly)
 
     @property
     def skipped(self):
@@ -227,18 +221,12 @@ cdef class Scanner:
         return status
 
     def finish(self):
-        cdef int index
-        if self.slots != NULL:
-            for index in range(FRAGMENT_SLOTS):
-                if self.slots[index].used:
-                    self.give_up(&self.slots[index], SKIP_FRAGMENT_INCOMPLETE)
-
-    # --- formats ---------------------------------------------------------------------------------------
+        give_up_all(&self.reassembly)
 
     cdef int run(self) noexcept nogil:
         cdef int status
         if self.format == FORMAT_UNKNOWN:
-            status = self.read_file_header()
+            status = self.read_file_header(self.rest())
             if status != STATUS_BATCH:
                 return status
         if self.pending >= 0:
@@ -248,11 +236,20 @@ cdef class Scanner:
             return self.scan_pcap()
         return self.scan_pcapng()
 
-    cdef inline uint32_t u16(self, const uint8_t* p) noexcept nogil:
-        return be16(p) if self.big_endian else le16(p)
+    cdef inline Cursor rest(self) noexcept nogil:
+        cdef Cursor cursor
+        cursor.at = self.base + self.position
+        cursor.end = self.base + self.size
+        return cursor
 
-    cdef inline uint32_t u32(self, const uint8_t* p) noexcept nogil:
-        return be32(p) if self.big_endian else le32(p)
+    cdef inline uint32_t u16(self, const uint8_t *p) noexcept nogil:
+        return load16(p) if self.big_endian else swap16(load16(p))
+
+    cdef inline uint32_t u32(self, const uint8_t *p) noexcept nogil:
+        return load32(p) if self.big_endian else swap32(load32(p))
+
+    cdef inline uint64_t u64(self, const uint8_t *p) noexcept nogil:
+        return load64(p) if self.big_endian else swap64(load64(p))
 
     cdef inline int want(self, Py_ssize_t octets) noexcept nogil:
         self.needed = octets
@@ -262,12 +259,12 @@ cdef class Scanner:
         self.damage = what
         return STATUS_DAMAGED
 
-    cdef inline void ask_ahead(self, const uint8_t* p, Py_ssize_t left, Py_ssize_t octets) noexcept nogil:
-        """Prefetch as many octets, PREFETCH_DISTANCE ahead, as the record at `p` is long."""
-        cdef Py_ssize_t ahead = PREFETCH_DISTANCE
-        cdef Py_ssize_t end = min(PREFETCH_DISTANCE + octets, left)
+    cdef inline void ask_ahead(self, Cursor cursor, size_t octets) noexcept nogil:
+        """Prefetch as many octets, PREFETCH_DISTANCE ahead, as the record at the cursor is long."""
+        cdef size_t ahead = PREFETCH_DISTANCE
+        cdef size_t end = min(ahead + octets, left(cursor))
         while ahead < end:
-            prefetch(p + ahead)
+            prefetch(cursor.at + ahead)
             ahead += CACHE_LINE
 
     cdef inline bint must_stop(self) noexcept nogil:
@@ -278,21 +275,23 @@ cdef class Scanner:
             or (self.in_side and self.side_room - self.side_used < MOST_DATAGRAM_OCTETS)
         )
 
-    cdef int read_file_header(self) noexcept nogil:
-        cdef const uint8_t* p = self.base + self.position
-        cdef Py_ssize_t left = self.size - self.position
+    # --- pcap --------------------------------------------------------------------------------------
+
+    cdef int read_file_header(self, Cursor cursor) noexcept nogil:
+        cdef const uint8_t *p
         cdef uint32_t magic, snap_length
-        if left < 4:
-            return self.want(4)
-        magic = be32(p)
+        if left(cursor) < MAGIC_OCTETS:
+            return self.want(MAGIC_OCTETS)
+        magic = load32(cursor.at)
         if magic == BLOCK_SECTION:
             self.format = FORMAT_PCAPNG
             return STATUS_BATCH
-        self.big_endian = magic == MAGIC_MICROSECONDS or magic == MAGIC_NANOSECONDS or magic == MAGIC_MODIFIED
-        magic = self.u32(p)
-        if magic != MAGIC_MICROSECONDS and magic != MAGIC_NANOSECONDS and magic != MAGIC_MODIFIED:
+        self.big_endian = is_pcap_magic(magic)
+        magic = self.u32(cursor.at)
+        if not is_pcap_magic(magic):
             return self.damaged(DAMAGE_NOT_A_CAPTURE)
-        if left < PCAP_HEADER:
+        p = take(&cursor, PCAP_HEADER)
+        if p == NULL:
             return self.want(PCAP_HEADER)
         if self.u16(p + 4) != 2:
             return self.damaged(DAMAGE_VERSION)
@@ -302,171 +301,193 @@ cdef class Scanner:
             self.most_captured = snap_length
         # the upper half holds the length of the frame check sequence, which lies behind the IP packet
         self.link_type = self.u32(p + 20) & 0xFFFF
-        self.nanoseconds = magic == MAGIC_NANOSECONDS
+        self.ns_per_fraction = 1 if magic == MAGIC_NANOSECONDS else 1000
         self.record_header = PCAP_RECORD_MODIFIED if magic == MAGIC_MODIFIED else PCAP_RECORD
         self.format = FORMAT_PCAP
         self.position += PCAP_HEADER
         return STATUS_BATCH
 
     cdef int scan_pcap(self) noexcept nogil:
-        cdef const uint8_t* p
-        cdef Py_ssize_t left
+        cdef Cursor cursor = self.rest()
+        cdef Cursor packet
+        cdef const uint8_t *p
         cdef uint32_t captured
-        cdef int64_t scale = 1 if self.nanoseconds else 1000
         while not self.must_stop():
-            p = self.base + self.position
-            left = self.size - self.position
-            if left < self.record_header:
+            packet = cursor
+            p = take(&packet, self.record_header)
+            if p == NULL:
                 return self.want(self.record_header)
             captured = self.u32(p + 8)
             if captured > self.most_captured:
                 return self.damaged(DAMAGE_RECORD_LENGTH)
-            if left < self.record_header + captured:
+            if left(packet) < captured:
                 return self.want(self.record_header + captured)
-            self.ask_ahead(p, left, self.record_header + captured)
-            self.packet_ts_ns = self.u32(p) * NS_PER_SECOND + self.u32(p + 4) * scale
-            p += self.record_header
-            self.position += self.record_header + captured
-            if self.packet(p, p + captured, self.link_type) < 0:
-                return -1
+            packet.end = packet.at + captured
+            self.ask_ahead(cursor, self.record_header + captured)
+            self.packet_ts_ns = self.u32(p) * NS_PER_SECOND + self.u32(p + 4) * self.ns_per_fraction
+            cursor.at = packet.end
+            self.position = cursor.at - self.base
+            if not self.packet(packet, self.link_type):
+                return NO_MEMORY
         return STATUS_BATCH
 
+    # --- pcapng ------------------------------------------------------------------------------------
+
     cdef int scan_pcapng(self) noexcept nogil:
-        cdef const uint8_t* p
-        cdef Py_ssize_t left
-        cdef uint32_t kind, length
+        cdef Cursor cursor = self.rest()
+        cdef Cursor body
+        cdef const uint8_t *p
+        cdef uint32_t length
         cdef int damage
         while not self.must_stop():
-            p = self.base + self.position
-            left = self.size - self.position
-            if left < BLOCK_FRAME:
+            body = cursor
+            p = take(&body, BLOCK_FRAME)
+            if p == NULL:
                 return self.want(BLOCK_FRAME)
-            if be32(p) == BLOCK_SECTION:
-                if be32(p + 8) == BYTE_ORDER_MAGIC:
-                    self.big_endian = True
-                elif le32(p + 8) == BYTE_ORDER_MAGIC:
-                    self.big_endian = False
-                else:
+            if load32(p) == BLOCK_SECTION:
+                self.big_endian = load32(p + 8) == BYTE_ORDER_MAGIC
+                if self.u32(p + 8) != BYTE_ORDER_MAGIC:
                     return self.damaged(DAMAGE_BYTE_ORDER)
-            kind = self.u32(p)
             length = self.u32(p + 4)
             if length < BLOCK_FRAME or length % 4 != 0 or length > MOST_BLOCK_OCTETS:
                 return self.damaged(DAMAGE_BLOCK_LENGTH)
-            if left < length:
+            if left(cursor) < length:
                 return self.want(length)
-            if self.u32(p + length - 4) != length:
+            if self.u32(p + length - BLOCK_TRAILER) != length:
                 return self.damaged(DAMAGE_BLOCK_TRAILER)
-            self.ask_ahead(p, left, length)
-            damage = self.block(p, kind, length)
-            if damage < 0:
-                return -1
+            self.ask_ahead(cursor, length)
+            body.at = p + BLOCK_HEADER
+            body.end = p + length - BLOCK_TRAILER
+            damage = self.block(self.u32(p), body)
+            if damage == NO_MEMORY:
+                return NO_MEMORY
             if damage != DAMAGE_NONE:
                 return self.damaged(damage)
-            self.position += length
+            cursor.at = p + length
+            self.position = cursor.at - self.base
         return STATUS_BATCH
 
-    cdef int block(self, const uint8_t* p, uint32_t kind, uint32_t length) noexcept nogil:
-        """Read one block whose `length` octets are all there; returns a Damage, or -1 without memory."""
-        cdef uint32_t interface, captured, header
+    cdef int block(self, uint32_t kind, Cursor body) noexcept nogil:
+        """Read one block whose octets are all there; returns a Damage, or NO_MEMORY."""
         if kind == BLOCK_ENHANCED_PACKET or kind == BLOCK_PACKET:
-            header = 28
-            if length < header + 4:
-                return DAMAGE_BLOCK_LENGTH
-            interface = self.u32(p + 8) if kind == BLOCK_ENHANCED_PACKET else self.u16(p + 8)
-            captured = self.u32(p + 20)
-            if captured > length - header - 4:
-                return DAMAGE_PACKET_LENGTH
-            if interface >= self.interface_count:
-                self.packets += 1
-                self.skipped_packets[SKIP_UNKNOWN_INTERFACE] += 1
-                return DAMAGE_NONE
-            self.packet_ts_ns = time_ns(
-                &self.interfaces[interface], (<uint64_t>self.u32(p + 12) << 32) | self.u32(p + 16)
-            )
-        elif kind == BLOCK_SIMPLE_PACKET:
-            header = 12
-            if length < header + 4:
-                return DAMAGE_BLOCK_LENGTH
-            interface = 0
-            if self.interface_count == 0:
-                self.packets += 1
-                self.skipped_packets[SKIP_UNKNOWN_INTERFACE] += 1
-                return DAMAGE_NONE
-            # it has no captured length and no time: the least of three bounds, and the packet before it
-            captured = self.u32(p + 8)
-            if 0 < self.interfaces[0].snap_length < captured:
-                captured = self.interfaces[0].snap_length
-            if captured > length - header - 4:
-                captured = length - header - 4
-        elif kind == BLOCK_INTERFACE:
-            return self.interface_block(p, length)
-        elif kind == BLOCK_SECTION:
-            if length < 28:
-                return DAMAGE_BLOCK_LENGTH
-            if self.u16(p + 12) != 1:
-                return DAMAGE_VERSION
-            self.interface_count = 0
-            return DAMAGE_NONE
-        else:
-            return DAMAGE_NONE
-        p += header
-        return -1 if self.packet(p, p + captured, self.interfaces[interface].link_type) < 0 else DAMAGE_NONE
+            return self.packet_block(kind, body)
+        if kind == BLOCK_SIMPLE_PACKET:
+            return self.simple_packet_block(body)
+        if kind == BLOCK_INTERFACE:
+            return self.interface_block(body)
+        if kind == BLOCK_SECTION:
+            return self.section_block(body)
+        return DAMAGE_NONE
 
-    cdef int interface_block(self, const uint8_t* p, uint32_t length) noexcept nogil:
-        cdef Interface* interface
-        cdef Interface* grown
-        cdef const uint8_t* end = p + length - 4
+    cdef int section_block(self, Cursor body) noexcept nogil:
+        cdef const uint8_t *p = take(&body, SECTION_BODY)
+        if p == NULL:
+            return DAMAGE_BLOCK_LENGTH
+        if self.u16(p + 4) != 1:
+            return DAMAGE_VERSION
+        self.interface_count = 0
+        return DAMAGE_NONE
+
+    cdef inline int packet_block(self, uint32_t kind, Cursor body) noexcept nogil:
+        cdef const uint8_t *p = take(&body, PACKET_BODY)
+        cdef uint32_t number, captured
+        if p == NULL:
+            return DAMAGE_BLOCK_LENGTH
+        number = self.u32(p) if kind == BLOCK_ENHANCED_PACKET else self.u16(p)
+        captured = self.u32(p + 12)
+        if captured > left(body):
+            return DAMAGE_PACKET_LENGTH
+        if number >= self.interface_count:
+            return self.unknown_interface()
+        self.packet_ts_ns = time_ns(
+            &self.interfaces[number], (<uint64_t>self.u32(p + 4) << 32) | self.u32(p + 8)
+        )
+        body.end = body.at + captured
+        return DAMAGE_NONE if self.packet(body, self.interfaces[number].link_type) else NO_MEMORY
+
+    cdef int simple_packet_block(self, Cursor body) noexcept nogil:
+        """It has neither a captured length nor a time: the least of three bounds, and the packet before."""
+        cdef const uint8_t *p = take(&body, SIMPLE_PACKET_BODY)
+        cdef uint32_t captured
+        if p == NULL:
+            return DAMAGE_BLOCK_LENGTH
+        if self.interface_count == 0:
+            return self.unknown_interface()
+        captured = self.u32(p)
+        if 0 < self.interfaces[0].snap_length < captured:
+            captured = self.interfaces[0].snap_length
+        if captured < left(body):
+            body.end = body.at + captured
+        return DAMAGE_NONE if self.packet(body, self.interfaces[0].link_type) else NO_MEMORY
+
+    cdef int unknown_interface(self) noexcept nogil:
+        self.packets += 1
+        self.skipped_packets[SKIP_UNKNOWN_INTERFACE] += 1
+        return DAMAGE_NONE
+
+    cdef int interface_block(self, Cursor body) noexcept nogil:
+        cdef const uint8_t *p = take(&body, INTERFACE_BODY)
+        cdef Interface *interface
+        cdef Interface *grown
         cdef uint32_t code, size
-        cdef int64_t offset_s
-        if length < 20:
+        if p == NULL:
             return DAMAGE_BLOCK_LENGTH
         if self.interface_count == MOST_INTERFACES:
             return DAMAGE_INTERFACES
         if self.interface_count == self.interface_room:
-            grown = <Interface*>realloc(self.interfaces, (self.interface_room * 2 + 8) * sizeof(Interface))
+            grown = <Interface *>realloc(self.interfaces, (self.interface_room * 2 + 8) * sizeof(Interface))
             if grown == NULL:
-                return -1
+                return NO_MEMORY
             self.interfaces = grown
             self.interface_room = self.interface_room * 2 + 8
         interface = &self.interfaces[self.interface_count]
         self.interface_count += 1
-        interface.link_type = self.u16(p + 8)
-        interface.snap_length = self.u32(p + 12)
-        set_resolution(interface, 6)
-        interface.offset_ns = 0
-        p += 16
-        while end - p >= 4:
+        interface.link_type = self.u16(p)
+        interface.snap_length = self.u32(p + 4)
+        set_resolution(interface, RESOLUTION_MICROSECONDS)
+        set_offset(interface, 0)
+        while True:
+            p = take(&body, OPTION_HEADER)
+            if p == NULL:
+                break
             code = self.u16(p)
             size = self.u16(p + 2)
-            p += 4
-            if code == OPTION_END or size > end - p:
+            p = take(&body, size)
+            if code == OPTION_END or p == NULL:
                 break
             if code == OPTION_IF_TSRESOL and size >= 1:
                 set_resolution(interface, p[0])
             elif code == OPTION_IF_TSOFFSET and size >= 8:
-                offset_s = <int64_t>(be64(p) if self.big_endian else le64(p))
-                interface.offset_ns = <int128_t>offset_s * NS_PER_SECOND
-            size = (size + 3) & ~<uint32_t>3
-            if size > end - p:
+                set_offset(interface, <int64_t>self.u64(p))
+            if take(&body, (4 - size % 4) % 4) == NULL:
                 break
-            p += size
         return DAMAGE_NONE
 
-    # --- packets ---------------------------------------------------------------------------------------
+    # --- packets -----------------------------------------------------------------------------------
 
-    cdef inline int packet(self, const uint8_t* p, const uint8_t* end, uint32_t link_type) noexcept nogil:
+    cdef inline bint packet(self, Cursor cursor, uint32_t link_type) noexcept nogil:
+        """Emit, keep or count one packet; returns False without memory."""
         cdef Packet packet
-        cdef int found = read_link(p, end, link_type, self.port, &packet)
+        cdef int slot
+        cdef int found = read_link(cursor, link_type, self.port, &packet)
         self.packets += 1
         if found == FOUND:
             self.emit(&packet)
         elif found == FRAGMENT:
-            return self.fragment(&packet, end)
+            slot = keep_fragment(&self.reassembly, &packet, self.packet_ts_ns)
+            if slot == NO_MEMORY:
+                return False
+            if slot >= 0:
+                self.pending = slot
+                if self.rows == 0:
+                    self.in_side = True
+                if self.in_side:
+                    self.emit_pending()
         else:
             self.skipped_packets[found] += 1
-        return 0
+        return True
 
-    cdef inline void emit(self, const Packet* packet) noexcept nogil:
+    cdef inline void emit(self, const Packet *packet) noexcept nogil:
         cdef Py_ssize_t row = self.rows
         if self.in_side:
             memcpy(self.side + self.side_used, packet.payload, packet.length)
@@ -490,139 +511,18 @@ cdef class Scanner:
             self.first_ts_ns = self.packet_ts_ns
         self.datagrams += 1
 
-    # --- fragments: the first octet to arrive wins (as RFC 815's hole list does) --------------------------
-
-    cdef void give_up(self, Slot* slot, int reason) noexcept nogil:
-        self.skipped_packets[reason] += slot.packets
-        slot.used = False
-
-    cdef Slot* find_slot(self, const Packet* packet) noexcept nogil:
-        """Find the datagram that a fragment belongs to, or a slot for it; old ones go. NULL without memory."""
-        cdef int index
-        cdef Slot* slot
-        cdef Slot* empty = NULL
-        cdef Slot* oldest = NULL
-        if self.slots == NULL:
-            self.slots = <Slot*>calloc(FRAGMENT_SLOTS, sizeof(Slot))
-            self.slot_octets = <uint8_t*>calloc(FRAGMENT_SLOTS, SLOT_OCTETS + FRAGMENT_MAP)
-            if self.slots == NULL or self.slot_octets == NULL:
-                free(self.slots)
-                free(self.slot_octets)
-                self.slots = NULL
-                self.slot_octets = NULL
-                return NULL
-            for index in range(FRAGMENT_SLOTS):
-                self.slots[index].octets = self.slot_octets + index * (SLOT_OCTETS + FRAGMENT_MAP)
-                self.slots[index].map = self.slots[index].octets + SLOT_OCTETS
-        for index in range(FRAGMENT_SLOTS):
-            slot = &self.slots[index]
-            if slot.used and self.packet_ts_ns > slot.deadline_ns:
-                self.give_up(slot, SKIP_FRAGMENT_TIMEOUT)
-        for index in range(FRAGMENT_SLOTS):
-            slot = &self.slots[index]
-            if not slot.used:
-                if empty == NULL:
-                    empty = slot
-                continue
-            if (
-                slot.identification == packet.identification
-                and slot.source_lo == packet.source_lo
-                and slot.source_hi == packet.source_hi
-                and slot.destination_lo == packet.destination_lo
-                and slot.destination_hi == packet.destination_hi
-                and slot.version == packet.version
-            ):
-                return slot
-            if oldest == NULL or slot.serial < oldest.serial:
-                oldest = slot
-        if empty == NULL:
-            self.give_up(oldest, SKIP_FRAGMENT_EVICTED)
-            empty = oldest
-        empty.used = True
-        empty.source_hi = packet.source_hi
-        empty.source_lo = packet.source_lo
-        empty.destination_hi = packet.destination_hi
-        empty.destination_lo = packet.destination_lo
-        empty.identification = packet.identification
-        empty.version = packet.version
-        empty.next_header = packet.next_header
-        empty.total = 0
-        empty.units = 0
-        empty.packets = 0
-        empty.deadline_ns = INT64_GREATEST
-        if self.packet_ts_ns < INT64_GREATEST - FRAGMENT_TIMEOUT_NS:
-            empty.deadline_ns = self.packet_ts_ns + FRAGMENT_TIMEOUT_NS
-        self.serial += 1
-        empty.serial = self.serial
-        memset(empty.map, 0, FRAGMENT_MAP)
-        return empty
-
-    cdef int fragment(self, const Packet* packet, const uint8_t* end) noexcept nogil:
-        """Keep a fragment; a datagram that it completes is emitted, or left pending for the next scan."""
-        cdef uint32_t start = packet.fragment_offset
-        cdef uint32_t length = packet.fragment_length
-        cdef uint32_t unit, last_unit, octets
-        cdef Slot* slot
-        if packet.next_header != PROTOCOL_UDP and not is_extension_header(packet.next_header):
-            self.skipped_packets[SKIP_NOT_UDP] += 1
-            return 0
-        if length == 0 or start + length > MOST_DATAGRAM_OCTETS or (packet.more_fragments and length % FRAGMENT_UNIT):
-            self.skipped_packets[SKIP_BAD_FRAGMENT] += 1
-            return 0
-        if end - packet.fragment < length:
-            self.skipped_packets[SKIP_FRAGMENT_TRUNCATED] += 1
-            return 0
-        slot = self.find_slot(packet)
-        if slot == NULL:
-            return -1
-        if not packet.more_fragments and slot.total not in (0, start + length):
-            # two ends of one datagram: the first to arrive holds
-            self.skipped_packets[SKIP_BAD_FRAGMENT] += 1
-            return 0
-        slot.packets += 1
-        if start == 0:
-            slot.next_header = packet.next_header
-        if not packet.more_fragments:
-            slot.total = start + length
-        last_unit = (start + length - 1) // FRAGMENT_UNIT
-        for unit in range(start // FRAGMENT_UNIT, last_unit + 1):
-            if slot.map[unit >> 3] & (1 << (unit & 7)):
-                continue
-            slot.map[unit >> 3] |= 1 << (unit & 7)
-            octets = start + length - unit * FRAGMENT_UNIT
-            memcpy(
-                slot.octets + unit * FRAGMENT_UNIT,
-                packet.fragment + (unit * FRAGMENT_UNIT - start),
-                octets if octets < FRAGMENT_UNIT else FRAGMENT_UNIT,
-            )
-            slot.units += 1
-        if slot.total != 0 and self.is_complete(slot):
-            self.pending = <int>(slot - self.slots)
-            if self.rows == 0:
-                self.in_side = True
-            if self.in_side:
-                self.emit_pending()
-        return 0
-
-    cdef bint is_complete(self, const Slot* slot) noexcept nogil:
-        cdef uint32_t unit
-        cdef uint32_t units = (slot.total + FRAGMENT_UNIT - 1) // FRAGMENT_UNIT
-        if slot.units < units:
-            return False
-        for unit in range(units):
-            if not slot.map[unit >> 3] & (1 << (unit & 7)):
-                return False
-        return True
-
     cdef void emit_pending(self) noexcept nogil:
         """Emit the completed datagram into the side buffer, where `must_stop` kept room for it."""
-        cdef Slot* slot = &self.slots[self.pending]
+        cdef Slot *slot = &self.reassembly.slots[self.pending]
+        cdef Cursor cursor
         cdef Packet packet
         cdef int found
+        cursor.at = slot.octets
+        cursor.end = slot.octets + slot.total
         packet.source_hi = slot.source_hi
         packet.source_lo = slot.source_lo
         packet.version = slot.version
-        found = read_ipv6_chain(slot.octets, slot.octets + slot.total, slot.next_header, self.port, &packet)
+        found = read_ipv6_chain(cursor, slot.next_header, self.port, &packet)
         self.pending = -1
         if found == FOUND:
             self.fragments += slot.packets
@@ -631,38 +531,8 @@ cdef class Scanner:
             self.emit(&packet)
         else:
             # a fragment header inside a fragment is not taken apart again
-            self.give_up(slot, SKIP_BAD_FRAGMENT if found == FRAGMENT else found)
+            give_up(&self.reassembly, slot, SKIP_BAD_FRAGMENT if found == FRAGMENT else found)
 
 
-cdef void set_resolution(Interface* interface, uint8_t resolution) noexcept nogil:
-    """Take if_tsresol: ticks of 10^-n s, or of 2^-n s where the top bit is set."""
-    cdef int exponent = resolution & 0x7F
-    cdef int power
-    interface.multiplier = NS_PER_SECOND
-    interface.divisor = 1
-    interface.shift = 0
-    if resolution & 0x80:
-        interface.shift = exponent
-        return
-    for power in range(exponent):
-        if power < 9:
-            interface.multiplier //= 10
-        elif interface.divisor <= MOST_DIVISOR:
-            interface.divisor *= 10
-        else:
-            interface.multiplier = 0   # 10^-29 s and below: 64 bits of ticks are no nanosecond
-
-
-cdef inline int64_t time_ns(const Interface* interface, uint64_t ticks) noexcept nogil:
-    """Nanoseconds since the epoch of an interface's time stamp, kept within int64."""
-    cdef int128_t ns = <int128_t>ticks * interface.multiplier
-    if interface.shift:
-        ns = ns >> interface.shift
-    elif interface.divisor != 1:
-        ns = ticks * interface.multiplier // interface.divisor
-    ns += interface.offset_ns
-    if ns > INT64_GREATEST:
-        return INT64_GREATEST
-    if ns < -INT64_GREATEST - 1:
-        return -INT64_GREATEST - 1
-    return <int64_t>ns
+cdef inline bint is_pcap_magic(uint32_t magic) noexcept nogil:
+    return magic == MAGIC_MICROSECONDS or magic == MAGIC_NANOSECONDS or magic == MAGIC_MODIFIED

@@ -9,15 +9,12 @@ Layouts (draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng; the byte order is the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from numpy.typing import NDArray
 
 from telemetryd.ingest.capture_codes import (
-    FRAGMENT_SLOTS,
-    FRAGMENT_TIMEOUT_NS,
     MOST_BLOCK_OCTETS,
     MOST_DATAGRAM_OCTETS,
     MOST_INTERFACES,
@@ -28,9 +25,8 @@ from telemetryd.ingest.capture_codes import (
     Skip,
     Status,
 )
+from telemetryd.ingest.capture_fragments import Partial, Reassembly
 from telemetryd.ingest.capture_packet import (
-    EXTENSIONS,
-    PROTOCOL_UDP,
     Datagram,
     Fragment,
     read_ipv6_chain,
@@ -52,7 +48,6 @@ BLOCK_ENHANCED_PACKET: Final = 6
 OPTION_END: Final = 0
 OPTION_IF_TSRESOL: Final = 9
 OPTION_IF_TSOFFSET: Final = 14
-FRAGMENT_UNIT: Final = 8
 
 NS_PER_SECOND: Final = 1_000_000_000
 INT64_LEAST: Final = -(2**63)
@@ -74,21 +69,6 @@ class Interface:
         unit: int = 2**exponent if self.resolution & 0x80 else 10**exponent
         ns = ticks * NS_PER_SECOND // unit + self.offset_s * NS_PER_SECOND
         return min(max(ns, INT64_LEAST), INT64_GREATEST)
-
-
-@dataclass(slots=True)
-class Partial:
-    """A datagram of which fragments are there: 8-octet units by number; the first to arrive wins."""
-
-    deadline_ns: int
-    next_header: int
-    total: int = 0  # octets of the whole, 0 while the last fragment is missing
-    packets: int = 0
-    units: dict[int, bytes] = field(default_factory=dict)
-
-    def is_complete(self) -> bool:
-        """Tell whether no octet is missing."""
-        return self.total > 0 and all(unit in self.units for unit in range(-(-self.total // FRAGMENT_UNIT)))
 
 
 class _DamagedError(Exception):
@@ -143,8 +123,8 @@ class Scanner:
         self._most_captured = MOST_RECORD_OCTETS
         self._interfaces: list[Interface] = []
         self._packet_ts_ns = 0
-        self._partials: dict[tuple[int, int, int, int], Partial] = {}  # oldest first
-        self._pending: tuple[int, int, int, int] | None = None
+        self._reassembly = Reassembly(self.skipped)
+        self._pending: Partial | None = None  # complete, for the next scan to emit
 
     def scan(
         self,
@@ -193,7 +173,7 @@ class Scanner:
                 self._read_file_header()
             if self._pending is not None:
                 self.in_side = True
-                self._emit_pending()
+                self._emit_pending(self._pending)
             step = self._step_pcap if self._format == "pcap" else self._step_pcapng
             while not self._must_stop():
                 step()
@@ -207,9 +187,7 @@ class Scanner:
 
     def finish(self) -> None:
         """Count the fragments that still wait, at the end of the capture."""
-        for partial in self._partials.values():
-            self.skipped[Skip.FRAGMENT_INCOMPLETE] += partial.packets
-        self._partials.clear()
+        self._reassembly.give_up_all()
 
     def _must_stop(self) -> bool:
         """Tell whether the next datagram might find no room."""
@@ -351,7 +329,11 @@ class Scanner:
         if isinstance(found, Datagram):
             self._emit(found, self._buffer)
         elif isinstance(found, Fragment):
-            self._fragment(found, end)
+            self._pending = self._reassembly.keep(found, self._buffer, end, self._packet_ts_ns)
+            if self._pending is not None:
+                self.in_side = self.in_side or self.rows == 0
+                if self.in_side:
+                    self._emit_pending(self._pending)
         else:
             self.skipped[found] += 1
 
@@ -380,62 +362,13 @@ class Scanner:
         self.last_ts_ns = max(self.last_ts_ns, self._packet_ts_ns)
         self.datagrams += 1
 
-    def _fragment(self, fragment: Fragment, end: int) -> None:
-        """Keep a fragment; a datagram that it completes is emitted, or left pending for the next scan."""
-        start, length = fragment.offset, fragment.length
-        if fragment.next_header != PROTOCOL_UDP and fragment.next_header not in EXTENSIONS:
-            self.skipped[Skip.NOT_UDP] += 1
-            return
-        if not length or start + length > MOST_DATAGRAM_OCTETS or (fragment.more and length % FRAGMENT_UNIT):
-            self.skipped[Skip.BAD_FRAGMENT] += 1
-            return
-        if end - fragment.data < length:
-            self.skipped[Skip.FRAGMENT_TRUNCATED] += 1
-            return
-        key = (fragment.version, fragment.source, fragment.destination, fragment.identification)
-        partial = self._partial(key, fragment.next_header)
-        if not fragment.more and partial.total not in (0, start + length):
-            # two ends of one datagram: the first to arrive holds
-            self.skipped[Skip.BAD_FRAGMENT] += 1
-            return
-        partial.packets += 1
-        if start == 0:
-            partial.next_header = fragment.next_header
-        if not fragment.more:
-            partial.total = start + length
-        octets = self._buffer[fragment.data : fragment.data + length]
-        for first, last in pairwise([*range(0, length, FRAGMENT_UNIT), length]):
-            partial.units.setdefault((start + first) // FRAGMENT_UNIT, bytes(octets[first:last]))
-        if partial.is_complete():
-            self._pending = key
-            if self.rows == 0:
-                self.in_side = True
-            if self.in_side:
-                self._emit_pending()
-
-    def _partial(self, key: tuple[int, int, int, int], next_header: int) -> Partial:
-        """Find the datagram that a fragment belongs to, or make room for it; old ones go."""
-        for other, partial in list(self._partials.items()):
-            if self._packet_ts_ns > partial.deadline_ns:
-                self.skipped[Skip.FRAGMENT_TIMEOUT] += self._partials.pop(other).packets
-        if key not in self._partials:
-            if len(self._partials) == FRAGMENT_SLOTS:
-                oldest = next(iter(self._partials))
-                self.skipped[Skip.FRAGMENT_EVICTED] += self._partials.pop(oldest).packets
-            deadline_ns = min(self._packet_ts_ns + FRAGMENT_TIMEOUT_NS, INT64_GREATEST)
-            self._partials[key] = Partial(deadline_ns=deadline_ns, next_header=next_header)
-        return self._partials[key]
-
-    def _emit_pending(self) -> None:
-        """Emit the completed datagram into the side buffer, where `_must_stop` kept room for it."""
-        assert self._pending is not None
-        version, source, _, _ = self._pending
-        partial = self._partials.pop(self._pending)
+    def _emit_pending(self, partial: Partial) -> None:
+        """Emit a completed datagram into the side buffer, where `_must_stop` kept room for it."""
         self._pending = None
-        octets = memoryview(b"".join(partial.units[unit] for unit in sorted(partial.units))[: partial.total])
+        octets = partial.octets()
         found = read_ipv6_chain(octets, 0, len(octets), partial.next_header, self._port)
         if isinstance(found, Datagram):
-            found.version, found.source = version, source
+            found.version, found.source = partial.key.version, partial.key.source
             self.fragments += partial.packets
             self.reassembled += 1
             self._emit(found, octets)
