@@ -43,7 +43,15 @@ extensions = [
     if not ONLY or source.stem in ONLY
 ]
 
+# The example city goes where telemetryd.registry.locate looks for it in an installation.
+policies = [
+    (f"share/telemetryd/{folder}", [path.as_posix() for path in sorted(folder.iterdir()) if path.is_file()])
+    for folder in sorted(Path("policies").rglob("*"))
+    if folder.is_dir() and folder.name != "__pycache__"
+]
+
 setup(
+    data_files=policies,
     ext_modules=cythonize(
         extensions,
         include_path=["ext"],

@@ -28,7 +28,7 @@ _PROTOCOL_NAMES: Final = {number: name for name, number in PROTOCOLS.items()}
 
 MAX_PORT: Final = 65535
 MAX_VLAN: Final = 4094  # 0 and 4095 are reserved (IEEE 802.1Q table 9-2)
-MAX_IF_INDEX: Final = 0x3FFFFFFE  # sFlow keeps 30 bits, and 0x3FFFFFFF means "internal" (sFlow v5, section 5.3)
+MAX_IF_INDEX: Final = 0xFFFFFFFE  # expanded samples keep 32 bits; all ones means "internal" (sFlow v5 errata)
 MAX_UINT32: Final = 2**32 - 1
 _MAX_DNS_LENGTH: Final = 253
 

@@ -90,4 +90,5 @@ def benchmark_blocks(
         model = city_benchmark_model(registry_dir, BENCHMARK_RATE)
         rates = zipf_flow_rates(model, packets_per_s, REQUEST_SHARE)
     traffic = Traffic(model, lambda _: rates, seed, START_NS, reuse_buffer=reuse_buffer)
-    return traffic.generate(samples / samples_per_s, window_s)
+    seconds = samples / samples_per_s
+    return traffic.generate(seconds, min(window_s, seconds))
