@@ -242,7 +242,7 @@ def class_name(group: int) -> str:
 
 
 def write(counts: Counts) -> None:
-    """Write the table and draw the figure; the same counts give the same octets."""
+    """Write the table."""
     FIGURES.mkdir(parents=True, exist_ok=True)
     with (FIGURES / "coverage.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -252,11 +252,22 @@ def write(counts: Counts) -> None:
         for (rate, loss, what, group), one in sorted(counts.items()):
             row = [rate, f"{loss:g}", what, class_name(group), one.cells, one.without_samples]
             writer.writerow([*row, f"{one.coverage:.4f}"])
-    draw(counts)
 
 
-def draw(counts: Counts) -> None:
-    """Draw coverage by sampling rate and by expected samples."""
+def read() -> Counts:
+    """Read the table back; the covered cells follow from its rounded shares."""
+    groups = {class_name(group): group for group in range(len(BINS) - 1)}
+    counts: Counts = {}
+    with (FIGURES / "coverage.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            key = int(row["sampling_rate"]), float(row["loss"]), row["measure"], groups[row["expected_samples"]]
+            cells = int(row["cells"])
+            counts[key] = Count(cells, int(row["without_samples"]), round(cells * float(row["coverage"])))
+    return counts
+
+
+def draw() -> None:
+    """Draw the table, by sampling rate and by expected samples; the same table gives the same octets."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -264,6 +275,7 @@ def draw(counts: Counts) -> None:
     mpl.rcParams["svg.fonttype"] = "none"
     from matplotlib import pyplot as plt
 
+    counts = read()
     figure, (by_rate, by_class) = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
     styles = {("octets", True): "o-", ("packets", True): "s--", ("octets", False): "o-", ("packets", False): "s--"}
     rates = sorted({rate for rate, *_ in counts if rate > 1})
@@ -320,6 +332,7 @@ def main() -> int:
             )
     if arguments.write:
         write(counts)
+        draw()
     fails = 0
     for what in ("octets", "packets"):
         large, small = pool(counts, what, True), pool(counts, what, False)
