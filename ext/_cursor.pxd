@@ -3,6 +3,15 @@
 # A cursor never points behind its end. `take` is the only way forward: it compares what is asked for with
 # what is left, once for a whole fixed part, whose fields are then loaded from the pointer it returns.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+cdef extern from "<endian.h>":
+    uint16_t be16toh(uint16_t) nogil
+    uint32_t be32toh(uint32_t) nogil
+    uint64_t be64toh(uint64_t) nogil
+
+cdef extern from *:
+    void __builtin_prefetch(const void *) nogil
 
 
 cdef struct Cursor:
@@ -23,18 +32,26 @@ cdef inline const uint8_t *take(Cursor *cursor, size_t octets) noexcept nogil:
     return start
 
 
-# Big-endian loads. Compilers turn the shifts into one load and one byte swap, at any alignment.
+# Big-endian loads, one instruction or two at any alignment.
 
 cdef inline uint16_t load16(const uint8_t *p) noexcept nogil:
-    return <uint16_t>((<uint32_t>p[0] << 8) | p[1])
+    cdef uint16_t word
+    memcpy(&word, p, sizeof(word))
+    return be16toh(word)
 
 
 cdef inline uint32_t load32(const uint8_t *p) noexcept nogil:
-    return (<uint32_t>p[0] << 24) | (<uint32_t>p[1] << 16) | (<uint32_t>p[2] << 8) | p[3]
+    cdef uint32_t word
+    memcpy(&word, p, sizeof(word))
+    return be32toh(word)
 
 
 cdef inline uint64_t load64(const uint8_t *p) noexcept nogil:
-    return (
-        (<uint64_t>p[0] << 56) | (<uint64_t>p[1] << 48) | (<uint64_t>p[2] << 40) | (<uint64_t>p[3] << 32)
-        | (<uint64_t>p[4] << 24) | (<uint64_t>p[5] << 16) | (<uint64_t>p[6] << 8) | p[7]
-    )
+    cdef uint64_t word
+    memcpy(&word, p, sizeof(word))
+    return be64toh(word)
+
+
+cdef inline void prefetch(const uint8_t *p, size_t ahead) noexcept nogil:
+    """Ask for a cache line; it need not lie in any buffer, which is why the address is a number."""
+    __builtin_prefetch(<const void *>(<size_t>p + ahead))

@@ -18,10 +18,6 @@ from telemetryd.ingest.sflow.limits import MOST_COUNTERS, MOST_SAMPLES
 from telemetryd.ingest.sflow.reasons import Reason
 from telemetryd.ingest.sflow.structures import COUNTER_RECORDS, FLOW_RECORDS, SAMPLES
 
-cdef extern from *:
-    void __builtin_prefetch(const void *) nogil
-
-
 cdef Py_ssize_t decode_range(
     Core *core,
     const uint8_t *data,
@@ -51,8 +47,6 @@ cdef Py_ssize_t decode_range(
             or length / LEAST_IF_COUNTERS > core.counters_capacity - core.n_counters
         ):
             break
-        if i + 1 < n and offsets[i + 1] < octets:
-            __builtin_prefetch(data + offsets[i + 1])
         c.at = data + offset
         c.end = c.at + length
         read_datagram(core, c, ts_ns[i])
