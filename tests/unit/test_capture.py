@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import mmap
 import os
 import tracemalloc
 from pathlib import Path
@@ -224,6 +225,24 @@ def test_progress_is_told_while_reading(tmp_path: Path) -> None:
         progress = [capture.stats.octets_read for _ in capture]
         assert progress == sorted(set(progress))
         assert capture.stats.octets_read == capture.stats.octets_total == len(PCAP)
+
+
+def test_a_large_file_is_mapped_a_window_at_a_time(tmp_path: Path) -> None:
+    """No more of a file is mapped than two windows, and nothing once the capture is closed."""
+    path = tmp_path / "large.pcap"
+    path.write_bytes(cap.pcap([cap.frame(bytes(1400))] * 4000))
+
+    def mapped_octets() -> int:
+        lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
+        ranges = [line[0].split("-") for line in lines if line[-1] == str(path)]
+        return sum(int(end, 16) - int(start, 16) for start, end in ranges)
+
+    window_octets = 512 * 1024
+    with open_capture(path, window_octets=window_octets, batch_datagrams=100) as capture:
+        most = max(mapped_octets() for _ in capture)
+    assert 0 < most <= 2 * (window_octets + mmap.ALLOCATIONGRANULARITY) < path.stat().st_size
+    assert mapped_octets() == 0
+    assert capture.stats.datagrams == 4000
 
 
 def test_the_port_chooses(tmp_path: Path) -> None:
