@@ -20,7 +20,7 @@ build: $(BUILT)
 lint: build
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/cython-lint ext
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint ext
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 

@@ -60,5 +60,5 @@ setup(
         annotate=DEBUG,
     )
     if extensions
-    else []
+    else [],
 )

@@ -226,7 +226,7 @@ def expand(columns, rates, corrections):
     """Make the result rows of a closed window; see telemetryd.aggregate.expand.expand."""
     cdef Sums s
     cdef Rows r
-    cdef uint64_t count, unplaced, placed, most, source, greatest = 0
+    cdef uint64_t count, unplaced, placed, most, greatest = 0
     key0, key1, key2 = columns["key0"], columns["key1"], columns["key2"]
     count = len(key0)
     for name in ("key1", "key2", "samples", "octets", "squares", "largest"):

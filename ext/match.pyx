@@ -6,7 +6,7 @@
 # everything else. Each pass is a chain of a few dependent loads, short enough for the processor to overlap
 # those of many rows. What is looked up together is packed into one record (Leaf, Port, Rule) on binding.
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from _hash cimport mix
 from _lpm cimport lookup_ipv4, lookup_ipv6

@@ -120,9 +120,7 @@ class Rows:
         self.datagrams.n = self.samples.n = row + 1
         address = ip_address(AGENTS.get(agent, agent))
         self.datagrams["agent_version"][row] = address.version
-        self.datagrams["agent_hi"][row], self.datagrams["agent_lo"][row] = halves(
-            int(address), address.version
-        )
+        self.datagrams["agent_hi"][row], self.datagrams["agent_lo"][row] = halves(int(address), address.version)
         self.samples["datagram"][row] = row
         if source:
             for end, text in (("source", source), ("destination", destination)):

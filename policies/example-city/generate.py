@@ -65,15 +65,9 @@ def stale(directory: Path, wanted: dict[str, str]) -> list[str]:
 def main() -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--out", type=Path, default=HERE, metavar="DIR", help="write DIR/registry and DIR/traffic"
-    )
-    parser.add_argument(
-        "--scale", type=int, default=1, metavar="N", help=f"1 to {plan.MAX_SCALE} (default 1)"
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="compare instead of writing; exit 1 when they differ"
-    )
+    parser.add_argument("--out", type=Path, default=HERE, metavar="DIR", help="write DIR/registry and DIR/traffic")
+    parser.add_argument("--scale", type=int, default=1, metavar="N", help=f"1 to {plan.MAX_SCALE} (default 1)")
+    parser.add_argument("--check", action="store_true", help="compare instead of writing; exit 1 when they differ")
     options = parser.parse_args()
     if not 1 <= options.scale <= plan.MAX_SCALE:
         parser.error(f"--scale must be 1 to {plan.MAX_SCALE}: the address plan ends there")
@@ -81,9 +75,7 @@ def main() -> int:
     if options.check:
         names = stale(options.out, wanted)
         for name in names:
-            sys.stderr.write(
-                f"{options.out / name}: differs from what generate.py writes - run generate.py\n"
-            )
+            sys.stderr.write(f"{options.out / name}: differs from what generate.py writes - run generate.py\n")
         return 1 if names else 0
     for name, content in wanted.items():
         path = options.out / name

@@ -64,10 +64,7 @@ def _pack(row: _Row) -> tuple[int, int, int]:
     return (
         row["source"] << 48 | row["link_in"] << 24 | row["link_out"],
         row["department"] << 44 | row["peer_department"] << 24 | row["application"] << 4 | row["direction"],
-        row["metering_point"] << 40
-        | row["source_zone"] << 24
-        | row["destination_zone"] << 8
-        | row["service_class"],
+        row["metering_point"] << 40 | row["source_zone"] << 24 | row["destination_zone"] << 8 | row["service_class"],
     )
 
 
@@ -223,9 +220,7 @@ class Accumulator:
             elif row["pool_valid"] == POOL_DUPLICATE:
                 self._duplicates += 1
             elif any(row[name] > limit for name, limit in CODE_LIMITS.items()):
-                raise ValueError(
-                    f"row {first_row + number} has a code beyond telemetryd.aggregate.keys.CODE_LIMITS"
-                )
+                raise ValueError(f"row {first_row + number} has a code beyond telemetryd.aggregate.keys.CODE_LIMITS")
             else:
                 self._tables.setdefault(window, _Table()).add(row)
                 if row["application"] == 0:

@@ -40,8 +40,7 @@ def log_gamma(a: Floats) -> Floats:
     square = inverse * inverse
     series = inverse * (
         1 / 12
-        - square
-        * (1 / 360 - square * (1 / 1260 - square * (1 / 1680 - square * (1 / 1188 - square * 691 / 360360))))
+        - square * (1 / 360 - square * (1 / 1260 - square * (1 / 1680 - square * (1 / 1188 - square * 691 / 360360))))
     )
     stirling = (shifted - 0.5) * np.log(shifted) - shifted + 0.5 * np.log(2 * np.pi) + series
     result: Floats = stirling - np.log(product)

@@ -47,9 +47,7 @@ def _field(word: NDArray[np.uint64], shift: int, bits: int) -> NDArray[np.uint64
     return word >> np.uint64(shift) & np.uint64((1 << bits) - 1)
 
 
-def unpack_key(
-    key0: NDArray[np.uint64], key1: NDArray[np.uint64], key2: NDArray[np.uint64]
-) -> dict[str, Any]:
+def unpack_key(key0: NDArray[np.uint64], key1: NDArray[np.uint64], key2: NDArray[np.uint64]) -> dict[str, Any]:
     """Take accumulated keys apart: the three words, each of shape (k,), -> code columns of shape (k,)."""
     return {
         "source": _field(key0, 48, 16),
@@ -74,9 +72,7 @@ def link_rows(
     return key1 & _ENDS_MASK | place, key2 & _BELOW_LINK | link << _LINK_SHIFT
 
 
-def total_rows(
-    key1: NDArray[np.uint64], key2: NDArray[np.uint64]
-) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+def total_rows(key1: NDArray[np.uint64], key2: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Return the words of ``totals`` rows, shape (k,) each."""
     return key1 | np.uint64(Table.TOTALS << _TABLE_SHIFT), key2
 

@@ -124,9 +124,7 @@ def test_inside_the_network_the_department_is_the_user() -> None:
 )
 def test_the_same_private_prefix_lives_in_several_instances(fields: dict[str, int], department: str) -> None:
     """An address is looked up in the instance of the ingress port, else of the VLAN; elsewhere it is nobody's."""
-    result = classify(
-        "CR01", "192.168.1.1", "192.0.2.1", **{"input": 2, "output": 1, "protocol": TCP, **fields}
-    )
+    result = classify("CR01", "192.168.1.1", "192.0.2.1", **{"input": 2, "output": 1, "protocol": TCP, **fields})
     assert result["department"] == department
 
 
@@ -200,9 +198,7 @@ def test_published_and_translated_addresses() -> None:
     assert part(pool, "direction", "department") == (Direction.OUTBOUND, "nat:pool")
 
 
-@pytest.mark.parametrize(
-    ("source_index", "links"), [(1, ("AG01/a", "-")), (2, ("-", "AG01/b")), (9, ("AG01/a", "-"))]
-)
+@pytest.mark.parametrize(("source_index", "links"), [(1, ("AG01/a", "-")), (2, ("-", "AG01/b")), (9, ("AG01/a", "-"))])
 def test_a_device_that_samples_both_ways_counts_where_the_sample_was_taken(
     source_index: int, links: tuple[str, str]
 ) -> None:

@@ -82,10 +82,7 @@ def test_intervals_equal_a_linear_search(rules: tuple[Rule, ...], protocol: int,
         if rule.protocol in (None, protocol)
         and (
             rule.ports is None
-            or (
-                rule.ports[0] <= port <= rule.ports[1]
-                and (rule.protocol is not None or protocol in PORT_PROTOCOLS)
-            )
+            or (rule.ports[0] <= port <= rule.ports[1] and (rule.protocol is not None or protocol in PORT_PROTOCOLS))
         )
     ]
     assert ask(rules, protocol, port) == -max(matching, default=(0, 0))[1]

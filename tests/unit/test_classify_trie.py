@@ -15,8 +15,7 @@ def build(prefixes: list[str]) -> tuple[TrieBuilder, int]:
     builder = TrieBuilder()
     networks = [ip_network(prefix) for prefix in prefixes]
     root = builder.add(
-        (network.network_address.packed, network.prefixlen, leaf)
-        for leaf, network in enumerate(networks, start=1)
+        (network.network_address.packed, network.prefixlen, leaf) for leaf, network in enumerate(networks, start=1)
     )
     return builder, root
 

@@ -53,9 +53,7 @@ def registry() -> Registry:
 
 @cache
 def traffic() -> dict[str, Any]:
-    parsed: dict[str, Any] = yaml.load(
-        (CITY / "traffic" / "traffic.yaml").read_text("utf-8"), yaml.CSafeLoader
-    )
+    parsed: dict[str, Any] = yaml.load((CITY / "traffic" / "traffic.yaml").read_text("utf-8"), yaml.CSafeLoader)
     return parsed
 
 
@@ -153,9 +151,7 @@ def test_every_address_is_reserved_for_examples_or_private_use() -> None:
             return 0
         host = value.rsplit(":", 1)[0] if value.endswith(":57400") else value
         network = ip_network(host)
-        assert any(
-            network.version == allowed.version and network.subnet_of(allowed) for allowed in ALLOWED
-        ), value
+        assert any(network.version == allowed.version and network.subnet_of(allowed) for allowed in ALLOWED), value
         return 1
 
     files = [*REGISTRY.iterdir(), *(CITY / "traffic").iterdir()]
@@ -362,9 +358,7 @@ def test_every_application_is_found_again_from_its_packets() -> None:
     load("match", "telemetryd.classify.reference").Classifier(
         rows.datagrams, rows.samples, rows.classes, tables
     ).classify()
-    classified = [
-        tables.names.applications[int(code)] for code in rows.classes["application"][: len(entries)]
-    ]
+    classified = [tables.names.applications[int(code)] for code in rows.classes["application"][: len(entries)]]
     assert classified == expected
 
 

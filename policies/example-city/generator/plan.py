@@ -100,9 +100,7 @@ class District:
         base = 10
         if self.number <= base:
             return IPv4Network(f"198.19.{16 * self.number}.0/20")
-        return IPv4Network(
-            (int(IPv4Network("100.96.0.0/11").network_address) + (self.number - base) * 4096, 20)
-        )
+        return IPv4Network((int(IPv4Network("100.96.0.0/11").network_address) + (self.number - base) * 4096, 20))
 
     def counterpart(self, department: Department) -> IPv4Network:
         """The district's office of a department."""
@@ -217,10 +215,7 @@ def structure(city: City) -> dict[str, Any]:
     regions = [
         {"name": name, "kind": kind, "title": {"en": english, "zh": chinese}}
         for name, kind, english, chinese in REGIONS
-    ] + [
-        {"name": district.name, "kind": "district", "title": title(district.row)}
-        for district in city.districts
-    ]
+    ] + [{"name": district.name, "kind": "district", "title": title(district.row)} for district in city.districts]
     sites = [
         {"name": name, "region": region, "title": {"en": english, "zh": chinese}}
         for name, region, english, chinese in SITES
@@ -250,9 +245,7 @@ def structure(city: City) -> dict[str, Any]:
         "city": {"name": "yunhai", "title": {"en": "Yunhai", "zh": "云海市"}, "time_zone": "Asia/Shanghai"},
         "regions": regions,
         "sites": sites,
-        "zones": [
-            {"name": name, "title": {"en": english, "zh": chinese}} for name, english, chinese in ZONES
-        ],
+        "zones": [{"name": name, "title": {"en": english, "zh": chinese}} for name, english, chinese in ZONES],
         "departments": departments,
         "service_classes": classes,
     }
@@ -271,9 +264,7 @@ def instances(city: City, bindings: dict[str, list[str]]) -> list[Entity]:
         {"name": "mgmt", "vlans": ["900-999"], "title": {"en": "Out-of-band management", "zh": "带外管理"}},
     ]
     for department in city.departments:
-        found.append(
-            {"name": department.vpn, "vlans": [200 + department.number], "title": title(department.row)}
-        )
+        found.append({"name": department.vpn, "vlans": [200 + department.number], "title": title(department.row)})
     for district in city.districts:
         entity: Entity = {"name": f"vpn-{district.name}", "title": title(district.row)}
         if district.number < 100:  # 401 .. 499: further districts are bound by interface
@@ -285,9 +276,7 @@ def instances(city: City, bindings: dict[str, list[str]]) -> list[Entity]:
     return found
 
 
-def networks(
-    city: City, segments: list[Entity], provincial: list[Entity], video_owners: set[str]
-) -> list[Entity]:
+def networks(city: City, segments: list[Entity], provincial: list[Entity], video_owners: set[str]) -> list[Entity]:
     """Return every network: offices, districts, cameras, VPNs, data centres, province, Internet."""
     found: list[Entity] = []
 

@@ -125,9 +125,7 @@ def applications(city: City) -> list[Application]:
             for district in districts:
                 share = (100 - _CITY_PERCENT) / 100 * int(district.row["towns"]) / towns
                 found.append(
-                    Application(
-                        f"{name}-{district.name}", row, owner, peak * share, district=district, copy=copy
-                    )
+                    Application(f"{name}-{district.name}", row, owner, peak * share, district=district, copy=copy)
                 )
     return found
 
@@ -200,9 +198,7 @@ def _storage_hosts(members: list[Application], in_a: int, in_b: int) -> list[Hos
     targets = [Host("dc-storage", a.owner, [a], "DC-B") for a in members]
     _fill(targets, in_b)
     sources = [Host("dc-storage", a.owner, [], "DC-A") for a in members]
-    sources += [
-        Host("dc-storage", members[n % len(members)].owner, [], "DC-A") for n in range(in_a - len(sources))
-    ]
+    sources += [Host("dc-storage", members[n % len(members)].owner, [], "DC-A") for n in range(in_a - len(sources))]
     return sources + targets
 
 
@@ -253,11 +249,7 @@ def _address(hosting: Hosting, city: City) -> None:
     }
     for host in hosting.hosts:
         instance = (
-            f"vpn-{host.owner.name}"
-            if host.zone == "dc-private"
-            else "video"
-            if host.zone == "dc-video"
-            else PUBLIC
+            f"vpn-{host.owner.name}" if host.zone == "dc-private" else "video" if host.zone == "dc-video" else PUBLIC
         )
         server: Entity = {"name": host.name, "addresses": addresses[host.name]}
         if instance != PUBLIC:
@@ -330,19 +322,13 @@ def application_entities(hosting: Hosting) -> list[Entity]:
             names = (f" ({application.district.row['english']})", f"({application.district.row['chinese']})")
         elif row["scope"] == "department":
             names = (f" ({application.owner.row['english']})", f"({application.owner.row['chinese']})")
-        where: Entity = (
-            {"servers": application.servers} if application.servers else {"prefixes": application.prefixes}
-        )
+        where: Entity = {"servers": application.servers} if application.servers else {"prefixes": application.prefixes}
         if application.prefixes and application.instance != PUBLIC:
             where["instance"] = application.instance
-        serves = [
-            where | {"protocol": protocol, "ports": ports} for protocol, ports in application.services()
-        ]
+        serves = [where | {"protocol": protocol, "ports": ports} for protocol, ports in application.services()]
         if application.name == "vidshare":
             # media relays answer from anywhere in the video zone; a platform's own server is more specific
-            serves.append(
-                {"prefixes": media, "instance": "video", "protocol": "udp", "ports": ["30000-30500"]}
-            )
+            serves.append({"prefixes": media, "instance": "video", "protocol": "udp", "ports": ["30000-30500"]})
         found.append(
             {
                 "name": application.name,

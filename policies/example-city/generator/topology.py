@@ -45,9 +45,7 @@ class Device:
     profile: str
     agents: list[str]
     interfaces: list[Entity] = field(default_factory=list)
-    bundles: dict[str, Entity] = field(
-        default_factory=dict
-    )  # neighbour -> the interface that joins the members
+    bundles: dict[str, Entity] = field(default_factory=dict)  # neighbour -> the interface that joins the members
     source_map: list[Entity] = field(default_factory=list)
 
     @property
@@ -109,9 +107,7 @@ class Topology:
         self._gateways()
         self._paths()
 
-    def _device(
-        self, site: str, code: str, number: int, role: str, profile: str, exports: bool = True
-    ) -> Device:
+    def _device(self, site: str, code: str, number: int, role: str, profile: str, exports: bool = True) -> Device:
         place = site.replace("-", "") if site.startswith("DC") else site
         self._agents += 1
         agents = [
@@ -160,9 +156,7 @@ class Topology:
 
     def _backbone(self) -> None:
         """Four cores in a full mesh of 2 x 10G; one of the six trunks carries labelled packets."""
-        self.cores = {
-            site: self._device(site, "CR", 1, "core", "h3c-s12500x") for site in ("S1", "S2", "DC-A", "DC-B")
-        }
+        self.cores = {site: self._device(site, "CR", 1, "core", "h3c-s12500x") for site in ("S1", "S2", "DC-A", "DC-B")}
         sites = list(self.cores)
         for number, here in enumerate(sites):
             for there in sites[number + 1 :]:
@@ -328,9 +322,7 @@ class Topology:
         on the user (``access-...`` links) or on the server's leaf. Exit routers lie outside NAT.
         """
 
-        def way(
-            name: str, start: str, end: str, devices: list[Device], first: str = "", last: str = ""
-        ) -> None:
+        def way(name: str, start: str, end: str, devices: list[Device], first: str = "", last: str = "") -> None:
             via: list[str] = []
             for number, device in enumerate(devices):
                 before: Device | str = devices[number - 1] if number else first
@@ -421,9 +413,7 @@ class Topology:
                 ]
                 there = self.devices[neighbour].short
                 states = [{"name": f"member-{n}-down", "down": [link]} for n, link in enumerate(members, 1)]
-                groups.append(
-                    {"name": f"trunk-{device.short}-{there}", "members": members, "failure_states": states}
-                )
+                groups.append({"name": f"trunk-{device.short}-{there}", "members": members, "failure_states": states})
         return groups
 
     def nat_pools(self) -> list[Entity]:
