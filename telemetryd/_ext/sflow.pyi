@@ -9,9 +9,7 @@ from telemetryd.schema import Batch
 class Decoder:
     """See :class:`telemetryd.ingest.sflow.columns.Decoder`, which is its specification."""
 
-    def __init__(
-        self, datagrams: Batch, samples: Batch, counters: Batch, decapsulate: bool = False
-    ) -> None: ...
+    def __init__(self, datagrams: Batch, samples: Batch, counters: Batch, decapsulate: bool = False) -> None: ...
     def decode(
         self,
         buffer: NDArray[Any],  # const uint8[::1], shape (octets,)
