@@ -135,7 +135,7 @@ cdef inline bint is_snap(const uint8_t *p) noexcept nogil:
 
 
 cdef inline Link read_ethernet(Cursor *c) noexcept nogil:
-    """Read addresses, tags and SNAP, and leave the cursor at the payload (at its end where that is unknown)."""
+    """Read addresses, tags and SNAP, and leave the cursor at the payload."""
     cdef Link link = Link(0, 0, 0, 0)
     cdef uint32_t ether_type
     cdef const uint8_t *p = take(c, 14)
@@ -203,12 +203,12 @@ cdef inline void read_ppp(Packet *packet, Packet *inner, Cursor c) noexcept nogi
         packet.flags |= TRUNCATED
         return
     protocol = p[0]
-    if protocol & 1 == 0:                            # an odd first octet is a compressed field (RFC 1661)
-        p = take(&c, 1)
-        if p == NULL:
-            packet.flags |= TRUNCATED
-            return
-        protocol = (protocol << 8) | p[0]
+    # An odd first octet is a compressed protocol field (RFC 1661, section 2); ff alone may be ff 03, cut.
+    if left(c) == 0 and (protocol & 1 == 0 or protocol == 0xFF):
+        packet.flags |= TRUNCATED
+        return
+    if protocol & 1 == 0:
+        protocol = (protocol << 8) | take(&c, 1)[0]
     if protocol == PPP_MPLS:
         read_labels(packet, inner, c, True)
     else:

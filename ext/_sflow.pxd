@@ -5,27 +5,15 @@
 #   record    data_format length { fields }
 #
 # The specification is the detail decoder (telemetryd/ingest/sflow/decode.py), projected to the columns of
-# telemetryd/schema.py by telemetryd/ingest/sflow/columns.py. Only what feeds a column is read: sampled_header,
-# sampled_ethernet, sampled_ipv4, sampled_ipv6 and extended_switch of flow samples, if_counters of counters
-# samples; other structures are stepped over by their length. Every level is a cursor of its own, cut to its
-# length, so that a lie ends where it was told.
+# telemetryd/schema.py by telemetryd/ingest/sflow/columns.py. Only what feeds a column is read: of flow
+# samples sampled_header, sampled_ethernet, sampled_ipv4, sampled_ipv6 and extended_switch, of counters
+# samples if_counters; other structures are stepped over by their length. Every level is a cursor of its
+# own, cut to its length, so that a lie ends where it was told.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memset
 
 from _columns cimport CounterColumns, DatagramColumns, SampleColumns
 from _cursor cimport Cursor, left, load16, load32, load64, prefetch, take
-from _dissect cimport (
-    ETHER_IPV4,
-    ETHER_IPV6,
-    ETHER_TAG,
-    HEADER_ETHERNET,
-    IP_TCP,
-    IP_UDP,
-    LABELLED,
-    Packet,
-    dissect,
-    has_ports,
-)
+from _sflow_packet cimport FlowRecords, write_packet
 from _tags cimport TagTable, count_tag, has_tag
 
 
@@ -63,14 +51,7 @@ cdef enum:
 
     IF_COUNTERS = 1                # counter record of enterprise 0
 
-    LEAST_VLAN = 1
-    MOST_VLAN = 4094
-    FRAME_OVERHEAD = 18            # octets that an untagged Ethernet frame adds to its IP packet, with FCS
-
-    NO_PACKET = 1                  # schema.SampleFlag; a test compares them
-    DECAPSULATED = 16
-    L3_LENGTH = 32
-    EXPANDED = 64
+    EXPANDED = 64                  # schema.SampleFlag; a test compares them
 
     LARGEST_DATAGRAM = 65535       # limits.py; a test compares them
     LEAST_FLOW_SAMPLE = 40
@@ -101,7 +82,7 @@ cdef struct Core:
     TagTable known_counter_records
     TagTable unknown_samples
     TagTable unknown_records
-    uint64_t other_unknown_samples # those for which the table had no place
+    uint64_t other_unknown_samples  # those for which the table had no place
     uint64_t other_unknown_records
     uint64_t consumed              # datagrams, sound or not
     uint64_t octets
@@ -117,22 +98,15 @@ cdef struct Item:
     Cursor body
 
 
-cdef struct FlowRecords:
-    # The records that tell about the packet; pointers to the first complete one of each kind, or NULL.
-    const uint8_t *header
-    const uint8_t *ethernet
-    const uint8_t *network
-    const uint8_t *vlans           # extended_switch
-    bint is_ipv6                   # of network
-
-
 cdef inline void count_fault(Core *core, Fault fault) noexcept nogil:
     core.faults[<int>fault] += 1
 
 
 # --- the three levels ----------------------------------------------------------------------------------
 
-cdef inline bint next_item(Core *core, Cursor *c, Item *item, Fault overrun, Fault length_fault) noexcept nogil:
+cdef inline bint next_item(
+    Core *core, Cursor *c, Item *item, Fault overrun, Fault length_fault
+) noexcept nogil:
     """Cut the next sample or record off the cursor and step over it; False where it does not fit."""
     cdef const uint8_t *p = take(c, 8)
     cdef uint64_t words
@@ -233,7 +207,7 @@ cdef inline void read_sample(Core *core, Item item, uint32_t datagram) noexcept 
         return
     core.samples.datagram[core.n_samples] = datagram
     cdef FlowRecords found = read_flow_records(core, c, count)
-    write_packet(core, core.n_samples, &found, flags)
+    write_packet(&core.samples, core.n_samples, &found, flags, core.decapsulate)
     core.n_samples += 1
 
 
@@ -405,170 +379,3 @@ cdef inline FlowRecords read_flow_records(Core *core, Cursor c, uint32_t count) 
 cdef inline void count_unknown_record(Core *core, uint32_t tag) noexcept nogil:
     if not count_tag(&core.unknown_records, tag, UNKNOWN_KEPT):
         core.other_unknown_records += 1
-
-
-# --- the packet of a flow sample -------------------------------------------------------------------------
-
-cdef inline void write_packet(Core *core, size_t row, const FlowRecords *found, uint32_t flags) noexcept nogil:
-    """Fill the packet columns from the record that tells most."""
-    cdef Cursor header
-    if found.header != NULL:
-        header.at = found.header + 16
-        header.end = header.at + load32(found.header + 12)
-        if load32(found.header) != HEADER_ETHERNET or core.decapsulate or not write_common(
-            &core.samples, row, header, found, flags
-        ):
-            write_header(core, row, header, found, flags)
-    else:
-        write_fields(core, row, found, flags)
-
-
-cdef inline bint write_common(
-    const SampleColumns *columns, size_t row, Cursor c, const FlowRecords *found, uint32_t flags
-) noexcept nogil:
-    """Fill the packet columns of what nearly all samples are: Ethernet, at most one tag, IPv4 without options
-    or IPv6, TCP or UDP with 14 octets. False where it is anything else; the row is then to be written again.
-
-    Tags and protocols mix in a way that no branch prediction can guess, and a wrong guess costs as much as
-    ten fields: so they shift and mask instead.
-    """
-    cdef const uint8_t *p = c.at
-    cdef uint32_t ether_type, protocol, is_tagged
-    if left(c) < 18 + 20 + 14:
-        return False
-    is_tagged = load16(p + 12) == ETHER_TAG
-    ether_type = load16(p + 12 + 4 * is_tagged)
-    columns.ether_type[row] = <uint16_t>ether_type
-    columns.vlan_id[row] = choose_vlan(load16(p + 14) & 0xFFF, is_tagged, found)
-    p += 14 + 4 * is_tagged
-    if ether_type == ETHER_IPV4:
-        # version and header length; fragment offset; total length
-        if p[0] != 0x45 or load16(p + 6) & 0x1FFF or load16(p + 2) < 20 + 14:
-            return False
-        protocol = p[9]
-        columns.dscp[row] = p[1] >> 2
-        columns.ip_version[row] = 4
-        columns.source_hi[row] = 0
-        columns.source_lo[row] = load32(p + 12)
-        columns.destination_hi[row] = 0
-        columns.destination_lo[row] = load32(p + 16)
-        p += 20
-    elif ether_type == ETHER_IPV6:
-        # version; payload length
-        if left(c) < 18 + 40 + 14 or p[0] >> 4 != 6 or load16(p + 4) < 14:
-            return False
-        protocol = p[6]
-        columns.dscp[row] = (load16(p) >> 6) & 63
-        columns.ip_version[row] = 6
-        columns.source_hi[row] = load64(p + 8)
-        columns.source_lo[row] = load64(p + 16)
-        columns.destination_hi[row] = load64(p + 24)
-        columns.destination_lo[row] = load64(p + 32)
-        p += 40
-    else:
-        return False
-    if protocol > IP_UDP or not ((1 << IP_TCP | 1 << IP_UDP) >> protocol) & 1:
-        return False
-    columns.protocol[row] = <uint8_t>protocol
-    columns.source_port[row] = load16(p)
-    columns.destination_port[row] = load16(p + 2)
-    columns.tcp_flags[row] = <uint8_t>(p[13] & (0 - <uint32_t>(protocol == IP_TCP)))
-    columns.frame_length[row] = load32(found.header + 4)
-    columns.flags[row] = <uint8_t>flags
-    return True
-
-
-cdef inline uint16_t choose_vlan(uint32_t tag, uint32_t is_tagged, const FlowRecords *found) noexcept nogil:
-    """Return the VLAN of the outer tag, else src_vlan of extended_switch where that is one, else 0."""
-    cdef uint32_t vlan_id = load32(found.vlans) if found.vlans != NULL else 0
-    cdef uint32_t is_vlan = vlan_id - LEAST_VLAN <= MOST_VLAN - LEAST_VLAN
-    return <uint16_t>((tag & (0 - is_tagged)) | (vlan_id & (0 - (is_vlan & (1 - is_tagged)))))
-
-
-cdef inline void write_header(
-    Core *core, size_t row, Cursor header, const FlowRecords *found, uint32_t flags
-) noexcept nogil:
-    """Dissect a sampled_header of any kind."""
-    cdef Packet packet
-    cdef Packet inner
-    cdef const Packet *ends = &packet
-    memset(&packet, 0, sizeof(Packet))
-    if core.decapsulate:
-        memset(&inner, 0, sizeof(Packet))
-        dissect(&packet, &inner, header, load32(found.header))
-        if inner.ip_version:
-            ends = &inner
-            flags |= DECAPSULATED | (packet.flags & LABELLED)
-    else:
-        dissect(&packet, NULL, header, load32(found.header))
-    store_packet(&core.samples, row, &packet, ends, found, load32(found.header + 4), flags)
-
-
-cdef inline void write_fields(Core *core, size_t row, const FlowRecords *found, uint32_t flags) noexcept nogil:
-    """Take the packet from sampled_ipv4 or sampled_ipv6 and sampled_ethernet, as far as they are there."""
-    cdef Packet packet
-    cdef uint32_t frame_length = 0
-    memset(&packet, 0, sizeof(Packet))
-    if found.network != NULL:
-        read_sampled_ip(&packet, found.network, found.is_ipv6)
-        if found.ethernet == NULL:
-            frame_length = load32(found.network) + FRAME_OVERHEAD
-            flags |= L3_LENGTH
-    elif found.ethernet == NULL:
-        flags |= NO_PACKET
-    if found.ethernet != NULL:
-        frame_length = load32(found.ethernet)
-        if load32(found.ethernet + 20) <= 0xFFFF:
-            packet.ether_type = load16(found.ethernet + 22)
-    store_packet(&core.samples, row, &packet, &packet, found, frame_length, flags)
-
-
-cdef inline void store_packet(
-    const SampleColumns *columns,
-    size_t row,
-    const Packet *frame,
-    const Packet *ends,            # the packet whose addresses and ports are reported
-    const FlowRecords *found,
-    uint32_t frame_length,
-    uint32_t flags,
-) noexcept nogil:
-    columns.vlan_id[row] = choose_vlan(frame.vlan_id, frame.is_tagged, found)
-    columns.frame_length[row] = frame_length
-    columns.flags[row] = <uint8_t>(flags | ends.flags)
-    columns.ether_type[row] = frame.ether_type
-    columns.source_hi[row] = ends.source_hi
-    columns.source_lo[row] = ends.source_lo
-    columns.destination_hi[row] = ends.destination_hi
-    columns.destination_lo[row] = ends.destination_lo
-    columns.ip_version[row] = ends.ip_version
-    columns.protocol[row] = ends.protocol
-    columns.dscp[row] = ends.dscp
-    columns.tcp_flags[row] = ends.tcp_flags
-    columns.source_port[row] = ends.source_port
-    columns.destination_port[row] = ends.destination_port
-
-
-cdef inline void read_sampled_ip(Packet *packet, const uint8_t *p, bint is_ipv6) noexcept nogil:
-    """sampled_ipv4 or sampled_ipv6: length protocol src_ip dst_ip src_port dst_port tcp_flags tos."""
-    cdef uint32_t protocol = load32(p + 4)
-    if is_ipv6:
-        packet.ip_version = 6
-        packet.source_hi = load64(p + 8)
-        packet.source_lo = load64(p + 16)
-        packet.destination_hi = load64(p + 24)
-        packet.destination_lo = load64(p + 32)
-        p += 40
-    else:
-        packet.ip_version = 4
-        packet.source_lo = load32(p + 8)
-        packet.destination_lo = load32(p + 12)
-        p += 16
-    packet.dscp = (p[15] >> 2) & 63
-    if protocol > 255:
-        return
-    packet.protocol = <uint8_t>protocol
-    if has_ports(protocol):
-        packet.source_port = load16(p + 2)
-        packet.destination_port = load16(p + 6)
-    if protocol == IP_TCP:
-        packet.tcp_flags = p[11]

@@ -3,20 +3,58 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from _cursor cimport Cursor
+from _dissect cimport FRAGMENT, LABELLED, TRUNCATED
 from _sflow cimport (
+    AGENT_ADDRESS_TYPE,
+    DATAGRAM_SHORT,
     DROP_REASONS,
+    EXPANDED,
     FAULTS,
     LARGEST_DATAGRAM,
     LEAST_FLOW_SAMPLE,
     LEAST_IF_COUNTERS,
+    RECORD_LENGTH,
+    RECORD_OVERRUN,
+    RECORD_SHORT,
+    SAMPLE_LENGTH,
+    SAMPLE_OVERRUN,
+    SAMPLE_SHORT,
+    UNKNOWN_KEPT,
+    VERSION_UNSUPPORTED,
     Core,
     read_datagram,
 )
+from _sflow_packet cimport DECAPSULATED, L3_LENGTH, NO_PACKET
 from _tags cimport MOST_TAGS_KEPT, TAG_SLOTS, TagTable, count_tag
 
 from telemetryd.ingest.sflow.limits import MOST_COUNTERS, MOST_SAMPLES
 from telemetryd.ingest.sflow.reasons import Reason
 from telemetryd.ingest.sflow.structures import COUNTER_RECORDS, FLOW_RECORDS, SAMPLES
+# The numbers compiled in; a test holds them against the enumerations and limits in Python.
+constants = {
+    "DATAGRAM_SHORT": DATAGRAM_SHORT,
+    "VERSION_UNSUPPORTED": VERSION_UNSUPPORTED,
+    "AGENT_ADDRESS_TYPE": AGENT_ADDRESS_TYPE,
+    "SAMPLE_OVERRUN": SAMPLE_OVERRUN,
+    "SAMPLE_LENGTH": SAMPLE_LENGTH,
+    "SAMPLE_SHORT": SAMPLE_SHORT,
+    "RECORD_OVERRUN": RECORD_OVERRUN,
+    "RECORD_LENGTH": RECORD_LENGTH,
+    "RECORD_SHORT": RECORD_SHORT,
+    "NO_PACKET": NO_PACKET,
+    "TRUNCATED": TRUNCATED,
+    "FRAGMENT": FRAGMENT,
+    "LABELLED": LABELLED,
+    "DECAPSULATED": DECAPSULATED,
+    "L3_LENGTH": L3_LENGTH,
+    "EXPANDED": EXPANDED,
+    "LARGEST_DATAGRAM": LARGEST_DATAGRAM,
+    "LEAST_FLOW_SAMPLE": LEAST_FLOW_SAMPLE,
+    "LEAST_IF_COUNTERS": LEAST_IF_COUNTERS,
+    "DROP_REASONS": DROP_REASONS,
+    "UNKNOWN_KEPT": UNKNOWN_KEPT,
+}
+
 
 cdef Py_ssize_t decode_range(
     Core *core,
@@ -68,7 +106,8 @@ cdef class Decoder:
         if datagrams.capacity < 1 or samples.capacity < MOST_SAMPLES or counters.capacity < MOST_COUNTERS:
             raise ValueError(
                 f"the batches have room for {datagrams.capacity} datagrams, {samples.capacity} samples and "
-                f"{counters.capacity} counters; the largest datagram needs 1, {MOST_SAMPLES} and {MOST_COUNTERS}"
+                f"{counters.capacity} counters, and the largest datagram needs 1, {MOST_SAMPLES} and "
+                f"{MOST_COUNTERS}"
             )
         self.core = <Core *>PyMem_Calloc(1, sizeof(Core))
         if self.core == NULL:

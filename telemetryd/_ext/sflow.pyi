@@ -1,10 +1,12 @@
 """The hot path of sFlow version 5; compiled from ext/sflow.pyx."""
 
-from typing import Any
+from typing import Any, Final
 
 from numpy.typing import NDArray
 
 from telemetryd.schema import Batch
+
+constants: Final[dict[str, int]]
 
 class Decoder:
     """See :class:`telemetryd.ingest.sflow.columns.Decoder`, which is its specification."""

@@ -14,7 +14,6 @@ from typing import Any, Final
 from numpy.typing import NDArray
 
 from telemetryd.ingest.sflow.decode import Damage, PacketSource, parse_datagram
-from telemetryd.ingest.sflow.dissect import Packet
 from telemetryd.ingest.sflow.layout import pack_tag
 from telemetryd.ingest.sflow.limits import (
     DROP_REASONS,
@@ -25,6 +24,7 @@ from telemetryd.ingest.sflow.limits import (
     MOST_SAMPLES,
     UNKNOWN_KEPT,
 )
+from telemetryd.ingest.sflow.packet import Packet
 from telemetryd.ingest.sflow.reasons import Reason
 from telemetryd.schema import Batch, SampleFlag
 
@@ -85,7 +85,8 @@ class Decoder:
         if datagrams.capacity < 1 or samples.capacity < MOST_SAMPLES or counters.capacity < MOST_COUNTERS:
             raise ValueError(
                 f"the batches have room for {datagrams.capacity} datagrams, {samples.capacity} samples and "
-                f"{counters.capacity} counters; the largest datagram needs 1, {MOST_SAMPLES} and {MOST_COUNTERS}"
+                f"{counters.capacity} counters, and the largest datagram needs 1, {MOST_SAMPLES} and "
+                f"{MOST_COUNTERS}"
             )
         self._datagrams, self._samples, self._counters = datagrams, samples, counters
         self._decapsulate = bool(decapsulate)
