@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 EXT_SOURCES := $(wildcard ext/*.pyx ext/*.pxd)
+PROTO_SOURCES := $(wildcard proto/*/*/*.proto)
 BUILT := $(VENV)/.built
 TESTS ?= tests
 
@@ -44,8 +45,8 @@ check-tools:
 	@$(PYTHON) -c 'import os, sysconfig, sys; sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")))' || { echo "Python's headers are missing: apt-get install python3-dev" >&2; exit 2; }
 	@command -v $${CC:-cc} >/dev/null || { echo "a C compiler is missing: apt-get install gcc libc6-dev" >&2; exit 2; }
 
-$(BUILT): pyproject.toml setup.py $(EXT_SOURCES) | check-tools
+$(BUILT): pyproject.toml setup.py $(EXT_SOURCES) $(PROTO_SOURCES) | check-tools
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "setuptools>=77" "Cython>=3.1,<4"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "setuptools>=77" "Cython>=3.1,<4" "grpcio-tools==1.85.1"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[test]"
 	touch $@

@@ -1,4 +1,6 @@
-"""Build the Cython extensions of telemetryd; everything static is in pyproject.toml.
+"""Build the Cython extensions and the protobuf modules of telemetryd; everything static is in pyproject.toml.
+
+`setup.py build_proto` makes telemetryd/proto/*_pb2*.py from proto/ alone; every build of the package does so too.
 
 Environment:
     TELEMETRYD_EXT_DEBUG=1     bounds checks, initialisation checks, annotated HTML
@@ -10,7 +12,8 @@ import os
 from pathlib import Path
 
 from Cython.Build import cythonize
-from setuptools import Extension, setup
+from setuptools import Command, Extension, setup
+from setuptools.command.build_py import build_py
 
 DEBUG = os.environ.get("TELEMETRYD_EXT_DEBUG") == "1"
 SANITIZE = os.environ.get("TELEMETRYD_EXT_SANITIZE") == "1"
@@ -50,7 +53,50 @@ policies = [
     if folder.is_dir() and folder.name != "__pycache__"
 ]
 
+
+class BuildProto(Command):
+    """Generate telemetryd/proto/NAME_pb2.py, _pb2.pyi and _pb2_grpc.py from proto/telemetryd/v1/NAME.proto."""
+
+    description = "generate the protobuf modules"
+    user_options: list[tuple[str, str | None, str]] = []  # noqa: RUF012 (setuptools declares it so)
+
+    def initialize_options(self) -> None:
+        """Have no options."""
+
+    def finalize_options(self) -> None:
+        """Have no options."""
+
+    def run(self) -> None:
+        """Run protoc."""
+        import grpc_tools
+        from grpc_tools import protoc
+
+        sources = sorted(Path("proto/telemetryd/v1").glob("*.proto"))
+        # The mapping makes protoc name the modules by the package that they land in.
+        arguments = [
+            "protoc",
+            "--proto_path=telemetryd/proto=proto/telemetryd/v1",
+            f"--proto_path={Path(grpc_tools.__file__).parent / '_proto'}",
+            "--python_out=.",
+            "--pyi_out=.",
+            "--grpc_python_out=.",
+            *(f"telemetryd/proto/{source.name}" for source in sources),
+        ]
+        if protoc.main(arguments) != 0:
+            raise SystemExit("protoc failed: its messages are above")
+
+
+class BuildPy(build_py):
+    """Generate the protobuf modules before the package's files are gathered."""
+
+    def run(self) -> None:
+        """Run build_proto, then build_py."""
+        self.run_command("build_proto")
+        super().run()
+
+
 setup(
+    cmdclass={"build_proto": BuildProto, "build_py": BuildPy},
     data_files=policies,
     ext_modules=cythonize(
         extensions,
