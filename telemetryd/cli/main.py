@@ -21,6 +21,8 @@ VERBS: Final = {
     "demo": "Show the example city at work, from datagrams to tables.",
     "replay": "Turn captured sFlow into bandwidth per department and application.",
     "query": "Ask the embedded store: top, series, matrix, percentile.",
+    "run": "Run the daemon: sFlow in, windows into the store.",
+    "config": "Check, show and describe the daemon's configuration.",
     "registry": "Check, show, search and extend the registry.",
     "decode": "Print captured sFlow as one JSON object a datagram a line.",
 }

@@ -1,0 +1,324 @@
+"""The daemon's settings: one YAML file, typed, every mistake at its line and column.
+
+What the file leaves out has a default; systemd's directories (``STATE_DIRECTORY``, ``RUNTIME_DIRECTORY``)
+stand in for two of them. Relative paths are relative to the file. Settings are frozen: a reload makes new ones.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, NoReturn
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
+
+from telemetryd.config import units
+from telemetryd.config.explain import explain, inner_model, show
+from telemetryd.config.positions import PathInData, YamlDocument, parse_yaml, read_yaml
+from telemetryd.errors import Problem, ProblemsError
+
+MAX_PORT: Final = 65535
+MAX_SOCKETS: Final = 64
+MEBIBYTE: Final = 1 << 20
+SECOND_NS: Final = 1_000_000_000
+DAY_NS: Final = 86_400 * SECOND_NS
+
+#: systemd's variable -> the setting that it is the default of, and what is appended to it.
+_DIRECTORIES: Final[Mapping[str, tuple[PathInData, str]]] = {
+    "STATE_DIRECTORY": (("store", "path"), "store"),
+    "RUNTIME_DIRECTORY": (("control", "socket"), "control.sock"),
+}
+
+
+def _mistake(message: str, remedy: str) -> NoReturn:
+    raise PydanticCustomError("telemetryd", "{message}", {"message": message, "remedy": remedy})
+
+
+# --- types of values -----------------------------------------------------------------------------------------
+
+
+def _quantity(
+    parse: Callable[[object], int], spell: Callable[[int], str], pattern: str, lowest: int, highest: int
+) -> tuple[Any, ...]:
+    def validate(value: object) -> int:
+        try:
+            number = parse(value)
+        except units.UnitError as error:
+            _mistake(error.message, error.remedy)
+        if not lowest <= number <= highest:
+            _mistake(f'"{value}" is out of range', f'use "{spell(lowest)}" to "{spell(highest)}"')
+        return number
+
+    limits = f"{spell(lowest)} to {spell(highest)}"
+    schema = {"type": "string", "pattern": pattern, "description": limits}
+    return PlainValidator(validate), PlainSerializer(spell, return_type=str), WithJsonSchema(schema)
+
+
+def _size(lowest: int, highest: int) -> tuple[Any, ...]:
+    return _quantity(units.parse_size, units.spell_size, units.SIZE_PATTERN, lowest, highest)
+
+
+def _duration(lowest: int, highest: int) -> tuple[Any, ...]:
+    return _quantity(units.parse_duration, units.spell_duration, units.DURATION_PATTERN, lowest, highest)
+
+
+def _parse_path(value: object, info: ValidationInfo) -> Path:
+    if not isinstance(value, str) or not value or "\0" in value:
+        _mistake(f"{show(value)} is no path", "write the path as a text")
+    return Path((info.context or {}).get("directory", "."), value)
+
+
+def _parse_address(value: object) -> str:
+    if isinstance(value, str):
+        try:
+            return str(ip_address(value))
+        except ValueError:
+            pass
+    return _mistake(f"{show(value)} is no IP address", 'write one such as "127.0.0.1", "::1", "0.0.0.0" or "::"')
+
+
+FilePath = Annotated[
+    Path, PlainValidator(_parse_path), PlainSerializer(str), WithJsonSchema({"type": "string", "minLength": 1})
+]
+Address = Annotated[str, PlainValidator(_parse_address), WithJsonSchema({"type": "string", "examples": ["127.0.0.1"]})]
+Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
+BufferSize = Annotated[int, *_size(64 << 10, 1 << 30)]
+BacklogSize = Annotated[int, *_size(MEBIBYTE, 1 << 36)]
+DrainTime = Annotated[int, *_duration(100_000_000, 600 * SECOND_NS)]
+Retention = Annotated[int, *_duration(3600 * SECOND_NS, 36_525 * DAY_NS)]
+
+
+class Section(BaseModel):
+    """What all sections have in common: frozen, no unknown field, no conversion of types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+# --- the sections --------------------------------------------------------------------------------------------
+
+
+class Listen(Section):
+    """Where sFlow datagrams are received. Sockets handed over by systemd take the place of address and port."""
+
+    address: Address = Field("127.0.0.1", description='Address to bind; `"::"` takes IPv4 and IPv6 on all interfaces.')
+    port: Port = Field(6343, description="UDP port; 0 takes a free one and logs it.")
+    sockets: int = Field(
+        1, ge=1, le=MAX_SOCKETS, description="Receiving threads, one socket each; an agent stays on one of them."
+    )
+    receive_buffer: BufferSize = Field(
+        64 * MEBIBYTE, description="Kernel buffer of each socket: it bridges a restart, and what a burst brings."
+    )
+    sources: Literal["registered", "any"] = Field(
+        "registered", description="Whose datagrams are taken: those of the registry's agents, or anybody's."
+    )
+    also_from: tuple[Address, ...] = Field(
+        (), strict=False, description="Source addresses that are taken besides the registered ones, such as a relay's."
+    )
+
+
+class Limits(Section):
+    """What the daemon does at most, so that nothing grows without bound."""
+
+    agent_datagrams_per_s: int = Field(
+        20_000,
+        ge=0,
+        le=10_000_000,
+        description="Datagrams a second of one agent; what is above is dropped and counted. 0: any.",
+    )
+    backlog: BacklogSize = Field(
+        256 * MEBIBYTE,
+        description="Memory for closed windows that the store cannot take yet; beyond it the oldest are lost, counted.",
+    )
+    drain: DrainTime = Field(
+        10 * SECOND_NS, description="How long a stop may take to process what was received and store it."
+    )
+
+
+class Keep(Section):
+    """How long windows are kept, by their length."""
+
+    second: Retention = Field(2 * DAY_NS, description="Windows of 1 s.")
+    ten_seconds: Retention = Field(7 * DAY_NS, description="Windows of 10 s.")
+    minute: Retention = Field(60 * DAY_NS, description="Windows of 1 min.")
+    five_minutes: Retention = Field(200 * DAY_NS, description="Windows of 5 min.")
+    hour: Retention = Field(200 * DAY_NS, description="Windows of 1 h; protection level 3 asks for 184 days.")
+
+    def by_span(self) -> dict[int, int]:
+        """Return the length of windows in ns -> how long they are kept in ns."""
+        return {
+            SECOND_NS: self.second,
+            10 * SECOND_NS: self.ten_seconds,
+            60 * SECOND_NS: self.minute,
+            300 * SECOND_NS: self.five_minutes,
+            3600 * SECOND_NS: self.hour,
+        }
+
+
+class StoreSettings(Section):
+    """Where windows are kept (docs/store.md)."""
+
+    path: FilePath = Field(
+        Path("/var/lib/telemetryd/store"), description="Directory of the store; `$STATE_DIRECTORY/store` under systemd."
+    )
+    retention: Keep = Field(Keep(), description="How long windows are kept, by their length.")
+
+
+class Http(Section):
+    """Health and metrics over HTTP: `/healthz`, `/readyz`, `/metrics`."""
+
+    enabled: bool = Field(True, description="Whether to listen.")
+    address: Address = Field("127.0.0.1", description="Address to bind.")
+    port: Port = Field(9343, description="TCP port; 0 takes a free one and logs it.")
+
+
+class Control(Section):
+    """The control service of `telemetryd status`, `reload` and `top`: a Unix socket."""
+
+    enabled: bool = Field(True, description="Whether to listen.")
+    socket: FilePath = Field(
+        Path("/run/telemetryd/control.sock"),
+        description="Path of the socket; `$RUNTIME_DIRECTORY/control.sock` under systemd.",
+    )
+
+
+class Log(Section):
+    """What is logged on stderr, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
+    format: Literal["text", "json"] = Field("text", description="`event key=value ...`, or one JSON object a line.")
+
+
+class Settings(Section):
+    """Everything that `telemetryd run` is told."""
+
+    version: Literal[1] = Field(description="Version of this format.")
+    registry: FilePath = Field(description="Directory of the registry (docs/registry.md).")
+    listen: Listen = Field(Listen(), description="Where sFlow datagrams are received.")
+    limits: Limits = Field(Limits(), description="Bounds.")
+    store: StoreSettings = Field(StoreSettings(), description="Where windows are kept.")
+    http: Http = Field(Http(), description="Health and metrics over HTTP.")
+    control: Control = Field(Control(), description="The control service.")
+    log: Log = Field(Log(), description="What is logged.")
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """One value in force.
+
+    Attributes
+    ----------
+    setting:
+        Its path, such as ``listen.port``.
+    value:
+        As it is written in a file.
+    origin:
+        ``file:line:column``, ``$NAME`` of a variable of the environment, or ``default``.
+    """
+
+    setting: str
+    value: Any
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings, and where each of them came from."""
+
+    settings: Settings
+    document: YamlDocument
+    environment: Mapping[PathInData, str]
+
+    def effective(self) -> list[Effective]:
+        """Return every value in force, in the order of the reference."""
+        values = self.settings.model_dump(mode="json")
+        return [Effective(".".join(path), value, self._origin(path)) for path, value in _leaves(Settings, values, ())]
+
+    def _origin(self, path: tuple[str, ...]) -> str:
+        if path in self.environment:
+            return f"${self.environment[path]}"
+        data: Any = self.document.data
+        for step in path:
+            if not isinstance(data, dict) or step not in data:
+                return "default"
+            data = data[step]
+        return ":".join(str(part) for part in self.document.where(path))
+
+
+def load_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Loaded:
+    """Read the settings from a file.
+
+    Raises
+    ------
+    ProblemsError
+        With every mistake of the file.
+    """
+    problems: list[Problem] = []
+    document = read_yaml(path, problems)
+    return _validated(document, path.parent, problems, environment)
+
+
+def parse_settings(text: str, file: str, environment: Mapping[str, str] = os.environ) -> Loaded:
+    """Read the settings from a text that stands for `file`; as :func:`load_settings`."""
+    problems: list[Problem] = []
+    document = parse_yaml(text, file, problems)
+    return _validated(document, Path(file).parent, problems, environment)
+
+
+def changes(old: Settings, new: Settings) -> list[str]:
+    """Return the paths of the settings in which two differ, such as ``listen.port``."""
+    before, after = (dict(_leaves(Settings, s.model_dump(mode="json"), ())) for s in (old, new))
+    return [".".join(path) for path in before if before[path] != after[path]]
+
+
+def _validated(
+    document: YamlDocument | None, directory: Path, problems: list[Problem], environment: Mapping[str, str]
+) -> Loaded:
+    if document is None:
+        raise ProblemsError(problems)
+    data = document.data
+    if not isinstance(data, dict):
+        message = f"the file is {show(data)}, not a mapping"
+        raise ProblemsError([Problem(*document.where(()), message, 'start with "version: 1"')])
+    data, used = _with_directories(data, environment)
+    try:
+        settings = Settings.model_validate(data, context={"directory": directory})
+    except ValidationError as error:
+        raise ProblemsError(explain(error, Settings, document.where, top="section")) from None
+    return Loaded(settings, document, used)
+
+
+def _with_directories(
+    data: dict[str, Any], environment: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[PathInData, str]]:
+    """Fill in systemd's directories where the file says nothing; return the data and what was used."""
+    used: dict[PathInData, str] = {}
+    for variable, ((section, field), name) in _DIRECTORIES.items():
+        # systemd separates several directories by colons: the first one is the service's own.
+        directory = environment.get(variable, "").partition(":")[0]
+        values = data.get(str(section), {})
+        if directory and isinstance(values, dict) and field not in values:
+            data = {**data, str(section): {**values, str(field): f"{directory}/{name}"}}
+            used[section, field] = variable
+    return data, used
+
+
+def _leaves(model: type[BaseModel], values: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, field in model.model_fields.items():
+        inner = inner_model(field.annotation)
+        if inner is None:
+            yield (*path, name), values[name]
+        else:
+            yield from _leaves(inner, values[name], (*path, name))
