@@ -140,7 +140,7 @@ COUNTER_COLUMNS: Final = (
 TRACK_COLUMNS: Final = (
     Column("source", "uint32", "slot of (agent, sub-agent, source id)", 0, "tracking"),
     Column("pool_growth", "uint32", "packets since the source's previous sample", 0, "sample_pool"),
-    Column("pool_valid", "uint8", "1 where pool_growth is known", 0, "sample_pool"),
+    Column("pool_valid", "uint8", "1 growth known, 0 unknown, 2 repeated: not to be counted", 0, "sample_pool"),
 )
 
 CLASS_COLUMNS: Final = (
@@ -201,7 +201,7 @@ SUM_COLUMNS: Final = (
     Column("packets", "float64", "packets, estimated: sum of N", 2, "sum"),
     Column("octets_variance", "float64", "octets^2: sum of N (N-1) b^2", 0, "sum of squares"),
     Column("packets_variance", "float64", "packets^2: sum of N (N-1)", 0, "sum of squares"),
-    Column("octets_largest", "float64", "octets: largest sqrt(N (N-1)) b", 0, "largest sample"),
+    Column("octets_largest", "float64", "octets: largest sqrt(N (N-1)) b, b drawn to the source's", 0, "largest sample"),
     Column("packets_largest", "float64", "packets: largest sqrt(N (N-1))", 0, "largest sample"),
     Column("stated_rate_samples", "uint64", "samples scaled by the stated rate", 0, "pool unusable"),
 )

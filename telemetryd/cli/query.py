@@ -22,6 +22,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+# The first samples of a source are always scaled so; below this share it is not worth a remark.
+NOTABLE_SHARE: Final = 0.01
+
 FIGURES: Final = (
     "rate_bps",
     "low_bps",
@@ -314,7 +317,7 @@ class _Question:
             note("no traffic in this range" + (hint if self.selection.table == "totals" else ""))
         stated = sum(row["stated_rate_samples"] for row in answer.rows)
         samples = sum(row["samples"] for row in answer.rows)
-        if stated:
+        if stated > NOTABLE_SHARE * samples:
             note(
                 f"{stated / samples:.1%} of the samples are scaled by the stated sampling rate, since their "
                 "sample pool is unusable: loss makes these figures too low"
