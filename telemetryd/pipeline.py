@@ -58,7 +58,7 @@ class Pipeline:
         self._samples = Batch(SAMPLE_COLUMNS, batch_rows)
         self._counters = Batch(COUNTER_COLUMNS, batch_rows)
         track = Batch(TRACK_COLUMNS, batch_rows)
-        classes = Batch(CLASS_COLUMNS, batch_rows)
+        self._classes = classes = Batch(CLASS_COLUMNS, batch_rows)
         self.decoder = load("sflow", "telemetryd.ingest.sflow.columns").Decoder(
             self._datagrams, self._samples, self._counters, decapsulate=decapsulate
         )
@@ -68,6 +68,7 @@ class Pipeline:
         )
         self._names = tables.names
         self._corrections = np.zeros(1)
+        self._source_agents = np.zeros(1, np.uint32)
         self.windows = Windows(
             self._datagrams,
             self._samples,
@@ -75,6 +76,7 @@ class Pipeline:
             classes,
             names=self.names,
             corrections=self.corrections,
+            agents=self.source_agents,
             tolerance_ns=tolerance_ns,
         )
 
@@ -102,6 +104,17 @@ class Pipeline:
             self._classifier.classify()
             closed += self.windows.add()
         return closed
+
+    def swap(self, tables: Tables) -> None:
+        """Classify by other tables from the next row on; what is known of the sources stays.
+
+        No open window may hold rows, since a window has one dictionary: close them first, and close none
+        that the next rows belong to (:meth:`telemetryd.aggregate.windows.Windows.advance`).
+        """
+        self._classifier = load("match", "telemetryd.classify.reference").Classifier(
+            self._datagrams, self._samples, self._classes, tables
+        )
+        self.tables, self._names, self._corrections = tables, tables.names, np.zeros(1)
 
     def names(self) -> Names:
         """Return the dictionary of the codes in use now, unregistered ports included."""
@@ -131,6 +144,12 @@ class Pipeline:
             )
             self._corrections = per_agent[sources["agent"]] if len(per_agent) else np.zeros(count)
         return self._corrections[:count]
+
+    def source_agents(self, count: int) -> NDArray[np.uint32]:
+        """Return the tracker's agent slot per source slot, shape (count,)."""
+        if len(self._source_agents) < count:
+            self._source_agents = self.tracker.sources()["agent"]
+        return self._source_agents[:count]
 
     def unregistered_agents(self) -> list[str]:
         """Name the exporters that the registry does not know, sorted."""
