@@ -201,7 +201,7 @@ SUM_COLUMNS: Final = (
     Column("packets", "float64", "packets, estimated: sum of N", 2, "sum"),
     Column("octets_variance", "float64", "octets^2: sum of N (N-1) b^2", 0, "sum of squares"),
     Column("packets_variance", "float64", "packets^2: sum of N (N-1)", 0, "sum of squares"),
-    Column("octets_largest", "float64", "octets: largest sqrt(N (N-1)) b, b drawn to the source's", 0, "largest sample"),
+    Column("octets_largest", "float64", "octets: largest sqrt(N (N-1)) b (scaling.py)", 0, "largest sample"),
     Column("packets_largest", "float64", "packets: largest sqrt(N (N-1))", 0, "largest sample"),
     Column("stated_rate_samples", "uint64", "samples scaled by the stated rate", 0, "pool unusable"),
 )
