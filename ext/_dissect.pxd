@@ -300,11 +300,11 @@ cdef inline void read_ipv4(Packet *packet, Packet *inner, Cursor c) noexcept nog
     total = load16(p + 2)                            # 0: segmentation offload, not known
     if header <= total and total < there:
         c.end = p + total
+    if load16(p + 6) & 0x1FFF:
+        packet.flags |= FRAGMENT
     if take(&c, header) == NULL:
         packet.flags |= TRUNCATED
-    elif load16(p + 6) & 0x1FFF:
-        packet.flags |= FRAGMENT
-    else:
+    elif not packet.flags & FRAGMENT:
         read_transport(packet, inner, c, p[9])
 
 
