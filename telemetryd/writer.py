@@ -1,0 +1,340 @@
+"""The store's writer: closed windows in, roll-ups made, one append a second, in a thread of its own.
+
+What comes while the store cannot take it (a full disk, a slow one) waits in a backlog of bounded memory;
+when that is full, the oldest windows are lost, and counted. A failure of the store is a state with back-off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import ClassVar, Final
+
+from telemetryd.aggregate.rollup import RollUp
+from telemetryd.component import Component
+from telemetryd.errors import StoreError
+from telemetryd.observe.health import Health, degraded
+from telemetryd.observe.log import Log
+from telemetryd.schema import UsageWindow
+from telemetryd.store.embedded import Store
+from telemetryd.store.finish import finish_roll_ups
+from telemetryd.store.levels import LEVELS, Level
+
+ORIGIN_PREFIX: Final = "live:"
+APPEND_EVERY_S: Final = 1.0
+APPEND_WINDOWS: Final = 60
+FIRST_RETRY_S: Final = 0.5
+LONGEST_RETRY_S: Final = 30.0
+BEHIND_NS: Final = 5_000_000_000
+
+
+class Backlog:
+    """Closed windows that wait for the store; any thread may put. Full, it loses the oldest and counts them.
+
+    Parameters
+    ----------
+    limit_octets:
+        Memory of the windows' columns that may be held; one window is always held.
+    clock:
+        Monotonic time in ns.
+
+    Attributes
+    ----------
+    lost:
+        Windows lost so far.
+    """
+
+    def __init__(self, limit_octets: int, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self._limit = limit_octets
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._windows: deque[tuple[int, int, UsageWindow]] = deque()  # (put at, octets, window)
+        self._octets = 0
+        self.lost = 0
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    @property
+    def octets(self) -> int:
+        """Memory held, in octets."""
+        return self._octets
+
+    def put(self, window: UsageWindow) -> int:
+        """Add a window; return how many older ones were lost for it."""
+        octets = sum(column.nbytes for column in window.columns.values())
+        with self._lock:
+            lost = 0
+            while self._windows and self._octets + octets > self._limit:
+                self._octets -= self._windows.popleft()[1]
+                lost += 1
+            self._windows.append((self._clock(), octets, window))
+            self._octets += octets
+            self.lost += lost
+            return lost
+
+    def take(self, limit: int) -> list[UsageWindow]:
+        """Remove and return the oldest windows, at most ``limit``."""
+        with self._lock:
+            taken = [self._windows.popleft() for _ in range(min(limit, len(self._windows)))]
+            self._octets -= sum(octets for _, octets, _ in taken)
+            return [window for _, _, window in taken]
+
+    def age_ns(self) -> int:
+        """Return how long the oldest window has waited, 0 if there is none."""
+        with self._lock:
+            return self._clock() - self._windows[0][0] if self._windows else 0
+
+
+@dataclass(frozen=True, slots=True)
+class WriterCounters:
+    """What the writer has done.
+
+    Attributes
+    ----------
+    windows, rows, appends, failures:
+        Windows of all spans and rows stored, appends that succeeded and that failed.
+    lost:
+        Windows of 1 s that were never stored.
+    append_ns:
+        Time spent in appends.
+    backlog_windows, backlog_octets:
+        What waits now.
+    stored_until_ns:
+        End of the last window of 1 s that is stored, 0 before the first.
+    """
+
+    windows: int = 0
+    rows: int = 0
+    appends: int = 0
+    failures: int = 0
+    lost: int = 0
+    append_ns: int = 0
+    backlog_windows: int = 0
+    backlog_octets: int = 0
+    stored_until_ns: int = 0
+
+
+class StoreWriter(Component):
+    """Append windows to the store.
+
+    Parameters
+    ----------
+    path:
+        Directory of the store.
+    retention:
+        Length of windows in ns -> how long they are kept in ns; other lengths as the store has it.
+    backlog_octets:
+        Memory for windows that wait.
+    started_ns:
+        Start of this run, ns since the epoch: it makes the origin of its windows.
+    open_store:
+        Opens the store, for tests.
+    """
+
+    name: ClassVar[str] = "store"
+
+    def __init__(
+        self,
+        path: Path,
+        retention: Mapping[int, int],
+        backlog_octets: int,
+        started_ns: int,
+        open_store: Callable[[Path, Mapping[int, Level]], Store] = lambda path, levels: Store.open(path, levels=levels),
+    ) -> None:
+        super().__init__()
+        self._path = path
+        self._levels = {
+            span_ns: replace(level, keep_ns=retention.get(span_ns, level.keep_ns)) for span_ns, level in LEVELS.items()
+        }
+        self._open_store = open_store
+        self._log = Log(self.name)
+        self._backlog = Backlog(backlog_octets)
+        self._roll_up = RollUp()
+        self._pending: list[UsageWindow] = []  # rolled up, and not stored yet
+        self._pending_since_ns = 0
+        self._earlier: list[str] = []  # origins of earlier runs, to be finished
+        self._flushed = False
+        self._counters = WriterCounters()
+        self._failure: str | None = None
+        self._maintenance_failure: str | None = None
+        self._finish_failure: str | None = None
+        self._wake = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.origin = origin_of(started_ns)
+
+    def put(self, window: UsageWindow) -> None:
+        """Take a closed window of 1 s; from any thread, never waits."""
+        if lost := self._backlog.put(window):
+            self._log.error("windows are lost: the backlog is full", lost=lost, lost_in_all=self._backlog.lost)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._wake.set)
+
+    async def run(self) -> None:
+        """Open the store, append until stopped, then append what is left."""
+        self._loop = asyncio.get_running_loop()
+        store = await asyncio.to_thread(self._open_store, self._path, self._levels)
+        try:
+            self._earlier = [
+                origin
+                for origin in store.snapshot().manifest.extents
+                if origin.startswith(ORIGIN_PREFIX) and origin != self.origin
+            ]
+            self._log.info("store opened", path=self._path, origin=self.origin)
+            self.started.set()
+            await self._append_until_stopped(store)
+        except asyncio.CancelledError:
+            # An append may be under way in its thread: the lock stays until the process ends.
+            left = len(self._backlog) + sum(window.span_ns == self._shortest_ns for window in self._pending)
+            self._log.error("stopped before everything was stored", windows_lost=left)
+            raise
+        except BaseException:
+            store.close()
+            raise
+        store.close()
+
+    def health(self) -> Health:
+        """Degraded while the store refuses, or lags behind by seconds, or cannot compact."""
+        reasons = []
+        if self._failure is not None:
+            reasons.append(f"{self._failure}; {len(self._backlog):,} windows wait")
+        elif (behind_ns := self._behind_ns()) > BEHIND_NS:
+            reasons.append(f"the store is {behind_ns / 1e9:.0f} s behind: it is too slow")
+        if self._maintenance_failure is not None:
+            reasons.append(f"compaction: {self._maintenance_failure}")
+        if self._finish_failure is not None:
+            reasons.append(f"roll-ups of an earlier run: {self._finish_failure}")
+        if self._backlog.lost:
+            reasons.append(f"{self._backlog.lost:,} windows were lost since the start: the backlog was full")
+        return degraded(*reasons)
+
+    def counters(self) -> WriterCounters:
+        """Return what was done so far."""
+        return replace(
+            self._counters,
+            lost=self._backlog.lost,
+            backlog_windows=len(self._backlog),
+            backlog_octets=self._backlog.octets,
+        )
+
+    @property
+    def _shortest_ns(self) -> int:
+        return min(self._levels)
+
+    def _behind_ns(self) -> int:
+        since = self._pending_since_ns
+        return max(self._backlog.age_ns(), time.monotonic_ns() - since if since else 0)
+
+    async def _append_until_stopped(self, store: Store) -> None:
+        retry_s = FIRST_RETRY_S
+        while True:
+            if not self._pending and not len(self._backlog) and not self._earlier and not self.stopping.is_set():
+                await self._wait(None)
+            self._wake.clear()
+            is_last = self.stopping.is_set()
+            begun = time.monotonic()
+            try:
+                await asyncio.to_thread(self._turn, store, is_last)
+            except StoreError as error:
+                self._note_failure(str(error), retry_s)
+                await self._pause(FIRST_RETRY_S if is_last else retry_s)
+                retry_s = min(2 * retry_s, LONGEST_RETRY_S)
+                continue
+            if self._failure is not None:
+                self._log.info("the store takes windows again", backlog_windows=len(self._backlog))
+            self._failure, retry_s = None, FIRST_RETRY_S
+            if self._maintenance_failure != store.maintenance_failure:
+                self._maintenance_failure = store.maintenance_failure
+                if self._maintenance_failure is not None:
+                    self._log.warning("cannot compact the store", reason=self._maintenance_failure)
+            if self._flushed and not self._pending:
+                return
+            if len(self._backlog) < APPEND_WINDOWS and not self.stopping.is_set():
+                await self._pause(APPEND_EVERY_S - (time.monotonic() - begun))
+
+    def stop(self) -> None:
+        """Ask for the last append: what waits, and the roll-ups that are open."""
+        super().stop()
+        self._wake.set()
+
+    async def _wait(self, timeout_s: float | None) -> None:
+        async with asyncio.timeout(timeout_s):
+            await self._wake.wait()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait for a time, less if asked to stop."""
+        if seconds <= 0:
+            return
+        if self.stopping.is_set():
+            await asyncio.sleep(seconds)
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self.stopping.wait()
+        except TimeoutError:
+            return
+
+    def _note_failure(self, reason: str, retry_s: float) -> None:
+        self._counters = replace(self._counters, failures=self._counters.failures + 1)
+        self._failure = reason
+        self._log.error("cannot store windows", reason=reason, retry_s=retry_s, backlog_windows=len(self._backlog))
+
+    def _turn(self, store: Store, is_last: bool) -> None:
+        """Append what waits, in the worker thread; finish an earlier run where nothing waits.
+
+        Raises
+        ------
+        StoreError
+            If the store refuses; the windows stay in ``_pending``.
+        """
+        if not self._pending:
+            for window in self._backlog.take(APPEND_WINDOWS):
+                self._pending.append(window)
+                self._pending.extend(self._roll_up.add(window))
+            if is_last and not len(self._backlog) and not self._flushed:
+                self._pending.extend(self._roll_up.flush())
+                self._flushed = True
+        if self._pending:
+            self._pending_since_ns = self._pending_since_ns or time.monotonic_ns()
+            self._append(store)
+            self._pending_since_ns = 0
+        elif self._earlier and not is_last:
+            self._finish(store, self._earlier.pop(0))
+
+    def _finish(self, store: Store, origin: str) -> None:
+        try:
+            finished = finish_roll_ups(store, origin)
+        except StoreError as error:
+            # Its seconds stay stored, and the next start tries again: the windows of now are not held up.
+            self._finish_failure = str(error)
+            self._log.warning("cannot finish the roll-ups of an earlier run", origin=origin, reason=error)
+            return
+        if finished:
+            self._log.info("finished the roll-ups of an earlier run", origin=origin, windows=finished)
+
+    def _append(self, store: Store) -> None:
+        begun = time.monotonic_ns()
+        appended = store.append(self._pending, self.origin)
+        counters = self._counters
+        seconds = [window for window in self._pending if window.span_ns == self._shortest_ns]
+        self._counters = replace(
+            counters,
+            windows=counters.windows + len(self._pending) - appended.skipped,
+            rows=counters.rows + appended.rows,
+            appends=counters.appends + 1,
+            append_ns=counters.append_ns + time.monotonic_ns() - begun,
+            stored_until_ns=seconds[-1].start_ns + seconds[-1].span_ns if seconds else counters.stored_until_ns,
+        )
+        self._pending = []
+
+
+def origin_of(started_ns: int) -> str:
+    """Name the windows of one run of the daemon: ``live:`` and the time of its start."""
+    started = datetime.fromtimestamp(started_ns // 1_000_000 / 1000, UTC)
+    return ORIGIN_PREFIX + started.isoformat(timespec="milliseconds").replace("+00:00", "Z")
