@@ -79,6 +79,7 @@ def packets() -> Iterator[bytes]:
     yield ipv4(6, tcp(), options=10)
     yield ipv4(17, udp(), fragment=0x2000)
     yield ipv4(17, udp(), fragment=0x00B9)
+    yield ipv4(17, udp(), options=6, fragment=0x00B9)
     yield ipv4(6, tcp(), total=0)
     yield ipv4(6, tcp(), total=20) + b"padding"
     yield ipv4(6, tcp(), total=30)
