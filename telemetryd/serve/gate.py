@@ -1,0 +1,196 @@
+"""The gate in front of the control service: who may connect is decided by the kernel's word on who it is.
+
+gRPC tells a handler nothing about the process at the other end of a Unix socket. So gRPC listens in a directory
+that only the daemon's user can enter, and this gate listens where everybody may try: it accepts, asks the kernel
+for the peer's user and groups (SO_PEERCRED and SO_PEERGROUPS, unix(7) and socket(7): those of the moment of
+connect(2), nothing the peer says), and either passes the octets on or closes the connection.
+
+Three locks in a row: the mode 0660 and the group of the socket file, this check, and the inner directory's 0700.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import socket
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from telemetryd.errors import InputError, TelemetrydError
+
+SOCKET_MODE: Final = 0o660
+CONNECTIONS: Final = 32
+CHUNK_OCTETS: Final = 65_536
+PATH_OCTETS: Final = 107  # sun_path of unix(7), less the final NUL
+RETRY_S: Final = 1.0
+_SO_PEERGROUPS: Final = 59  # asm-generic/socket.h; the socket module has no name for it
+_MOST_GROUPS: Final = 256  # of 4 octets: as much as socket.getsockopt returns
+
+log = logging.getLogger("telemetryd.control")
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The process that connected, as the kernel knew it then."""
+
+    pid: int
+    uid: int
+    groups: frozenset[int]
+
+
+class Gate:
+    """Pass connections on from a public socket to a private one, those of trusted users only.
+
+    Use as a context manager: the sockets exist inside it.
+
+    Parameters
+    ----------
+    path:
+        The public socket.
+    gid:
+        Group of the public socket: its members are let in, besides root and the daemon's own user. Default:
+        the group of the process.
+    """
+
+    def __init__(self, path: Path, gid: int | None = None) -> None:
+        self.path = path
+        self.gid = os.getegid() if gid is None else gid
+        self.accepted = 0
+        self.refused = 0
+        self._directory = path.with_name(path.name + ".d")
+        self._open = 0
+        self._listener: socket.socket | None = None
+        self._inode = 0
+
+    @property
+    def inner(self) -> Path:
+        """The private socket, where the service has to listen."""
+        return self._directory / "grpc"
+
+    def __enter__(self) -> Gate:
+        """Make the sockets; the public one appears with its mode and group, never without.
+
+        Raises
+        ------
+        InputError
+            If the path cannot be used.
+        TelemetrydError
+            If another process listens there.
+        """
+        outer = self._directory / "gate"
+        if len(os.fsencode(outer.absolute())) > PATH_OCTETS:
+            raise InputError(f"{self.path}: too long for a Unix socket: {PATH_OCTETS - 7} octets at most")
+        self._check_free()
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            shutil.rmtree(self._directory, ignore_errors=True)
+            self._directory.mkdir(mode=0o700)
+            listener.bind(os.fspath(outer))
+            os.chown(outer, -1, self.gid)
+            outer.chmod(SOCKET_MODE)
+            listener.listen(CONNECTIONS)
+            self._inode = outer.stat().st_ino
+            outer.replace(self.path)
+        except OSError as error:
+            listener.close()
+            shutil.rmtree(self._directory, ignore_errors=True)
+            raise InputError(
+                f"{self.path}: no control socket can be made there: {error.strerror} - its directory must exist "
+                "and be writable for the daemon's user (systemd makes it by RuntimeDirectory=)"
+            ) from error
+        self._listener = listener
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close and remove the sockets; a successor's socket of the same name stays."""
+        if self._listener is not None:
+            self._listener.close()
+        if self.path.exists() and self.path.stat().st_ino == self._inode:
+            self.path.unlink()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _check_free(self) -> None:
+        if not self.path.exists():
+            return
+        if not self.path.is_socket():
+            raise InputError(f"{self.path}: is not a socket - remove it, or name another path")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(1.0)
+            try:
+                probe.connect(os.fspath(self.path))
+            except (ConnectionRefusedError, FileNotFoundError):
+                return  # left behind by a daemon that was killed
+            except OSError as error:
+                raise TelemetrydError(f"{self.path}: {error.strerror}: another process holds it") from error
+            pid = peer_of(probe).pid
+        raise TelemetrydError(f"{self.path}: process {pid} listens there: is another telemetryd running?")
+
+    async def run(self) -> None:
+        """Accept connections until cancelled."""
+        assert self._listener is not None
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as connections:
+            while True:
+                try:
+                    connection, _ = await loop.sock_accept(self._listener)
+                except OSError as error:
+                    # Out of descriptors, most likely: a state that passes, not the end of the daemon.
+                    log.warning("control connections cannot be accepted: %s", error.strerror)
+                    await asyncio.sleep(RETRY_S)
+                    continue
+                peer = peer_of(connection)
+                if self._open >= CONNECTIONS or not self.trusts(peer):
+                    self.refused += 1
+                    log.warning("control connection refused: pid=%d uid=%d", peer.pid, peer.uid)
+                    connection.close()
+                    continue
+                self.accepted += 1
+                self._open += 1
+                log.debug("control connection: pid=%d uid=%d", peer.pid, peer.uid)
+                connections.create_task(self._carry(connection), name=f"control-{peer.pid}")
+
+    def trusts(self, peer: Peer) -> bool:
+        """Say whether a process may use the control service."""
+        return peer.uid in (0, os.geteuid()) or self.gid in peer.groups
+
+    async def _carry(self, outer: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        inner = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            outer.setblocking(False)
+            await loop.sock_connect(inner, os.fspath(self.inner))
+            async with asyncio.TaskGroup() as both:
+                both.create_task(_copy(outer, inner))
+                both.create_task(_copy(inner, outer))
+        except* OSError as errors:
+            # A client that goes away in the middle is nothing to worry an operator with.
+            log.debug("control connection ended: %s", errors.exceptions[0])
+        finally:
+            self._open -= 1
+            outer.close()
+            inner.close()
+
+
+async def _copy(source: socket.socket, sink: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    while octets := await loop.sock_recv(source, CHUNK_OCTETS):
+        await loop.sock_sendall(sink, octets)
+    sink.shutdown(socket.SHUT_WR)
+
+
+def peer_of(connection: socket.socket) -> Peer:
+    """Return who is at the other end of a connected Unix socket."""
+    size = struct.calcsize("iII")
+    pid, uid, gid = struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    try:
+        octets = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * _MOST_GROUPS)
+    except OSError:
+        octets = b""  # an old kernel, or a user in more groups than fit: the primary group counts
+    return Peer(pid, uid, frozenset((gid, *struct.unpack(f"{len(octets) // 4}I", octets))))
