@@ -6,14 +6,32 @@ else is multiplied in. It is carried as a factor on the stated rate, so that a c
 rate takes effect in the window where it happens, not a minute later; where the stated rate is
 constant the two are the same number.
 
-The pool is unusable where no growth is known in the minute, where it does not grow, and where it
-grows by less than half of what the stated rate implies (some agents count samples or something else
-there). The mean stated rate of the window is used then, and the usage says so.
+**Unknown growth.** The gap before the first sample of a source (or the first after a restart) is not seen.
+Of k samples in M packets k - 1 gaps are left, and these are the short ones. For k of the binomial
+distribution (M, 1 / N) their growth is, on average,
+
+    E[growth] = E[(M + 1) (k - 1) / (k + 1); k >= 1] = N E[k - 2; k >= 3] + P(k >= 2)
+
+because (M + 1) / (k + 1) times a probability is N times the next one. So the gap after a sample of unknown
+growth is left out of the count of gaps, and a packet out of the growth: then packets / gaps estimates N
+without bias at any time after the start, however few samples a source has; at 1:1 it is 1 exactly.
+
+**Few samples.** A ratio of few gaps is noise that the intervals do not hold, and leans upwards by about
+1 / gaps. A source whose pool grew by less than 256 samples' worth is scaled by the factor of its agent,
+pooled over all of its sources, since loss hits all of them alike. That is decided by the growth, not by the
+number of samples: to choose by their number would take the ratio in those minutes that got many samples and
+the factor in those that got few, which is too low in sum (docs/estimation.md).
+
+The stated rate is used, and the usage says so, where the pool is unusable: no growth is known, it does not
+grow, it grows by less than half of what the stated rate implies (some agents count samples or something
+else there), or the pools of the agent grew by less than 16
+samples' worth.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,12 +40,17 @@ from numpy.typing import NDArray
 
 #: Length of the sliding span, in windows of one second.
 MINUTE: Final = 60
-#: With fewer samples than this in the minute, a slow pool proves nothing.
+#: With less than this many samples' worth of growth an agent has no factor; with fewer gaps than this a
+#: slow pool proves nothing.
 ENOUGH_SAMPLES: Final = 16
+#: A source whose pool grew by fewer samples' worth in the minute has no ratio of its own.
+ENOUGH_OF_ITS_OWN: Final = 256
 #: A pool below this share of samples x stated rate is not a pool of packets.
 LEAST_SHARE: Final = 0.5
 
-_TOTALS: Final = ("growth", "grown", "stated_grown")
+#: Per source: the packets between the samples, the gaps that they make up, and the samples whose growth is
+#: known with the sum of their stated rates.
+_TOTALS: Final = ("packets", "gaps", "grown", "stated_grown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +91,19 @@ class Scaling:
 
     Parameters
     ----------
+    agents:
+        Gives the agent's slot of every source slot, integers of shape (n,), when called with n. By default
+        every source is an agent of its own.
     minute:
         Length of the sliding span in windows.
     """
 
-    def __init__(self, minute: int = MINUTE) -> None:
+    def __init__(self, agents: Callable[[int], NDArray[Any]] = np.arange, minute: int = MINUTE) -> None:
+        self._agents = agents
         self._minute = minute
         self._recent: deque[tuple[int, dict[str, NDArray[Any]]]] = deque()
         self._totals = {name: np.zeros(64, np.uint64) for name in _TOTALS}
+        self._owed = np.zeros(64, np.uint64)  # gaps to leave out
         self._rate = np.ones(64, np.float64)
         self._is_stated = np.zeros(64, np.bool_)
         self._largest = np.zeros(64, np.uint32)  # of the current minute of the clock
@@ -109,10 +137,11 @@ class Scaling:
             _, old = self._recent.popleft()
             for name in _TOTALS:
                 self._totals[name][old["source"]] -= old[name]
-        for name in _TOTALS:
-            self._totals[name][slots] += sources[name]
         if len(slots):
-            self._recent.append((window, {name: sources[name] for name in ("source", *_TOTALS)}))
+            sums = {"source": slots} | self._settle(sources)
+            for name in _TOTALS:
+                self._totals[name][slots] += sums[name]
+            self._recent.append((window, sums))
             self._estimate(slots, sources)
         return self.rates()
 
@@ -129,24 +158,65 @@ class Scaling:
     def _make_room(self, n: int) -> None:
         self._n = max(self._n, n)
         self._totals = {name: _extend(total, n) for name, total in self._totals.items()}
+        self._owed = _extend(self._owed, n)
         self._rate = _extend(self._rate, n, 1)
         self._is_stated = _extend(self._is_stated, n)
         self._largest = _extend(self._largest, n)
         self._largest_before = _extend(self._largest_before, n)
         self._samples = _extend(self._samples, n)
 
+    def _settle(self, sources: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Leave out the gap after each sample of unknown growth; return the sums of ``_TOTALS``."""
+        slots, grown = sources["source"], sources["grown"]
+        owed = self._owed[slots] + sources["samples"] - grown
+        paid = np.minimum(owed, grown)
+        self._owed[slots] = owed - paid
+        return {
+            "packets": sources["growth"] - np.minimum(paid, sources["growth"]),
+            "gaps": grown - paid,
+            "grown": grown,
+            "stated_grown": sources["stated_grown"],
+        }
+
     def _estimate(self, slots: NDArray[Any], sources: dict[str, NDArray[Any]]) -> None:
-        growth, grown, implied = (self._totals[name][slots].astype(np.float64) for name in _TOTALS)
+        packets, gaps, grown, implied = (self._totals[name][: self._n].astype(np.float64) for name in _TOTALS)
+        per_gap = implied / np.maximum(grown, 1.0)  # the mean stated rate
+        is_slow = (gaps >= ENOUGH_SAMPLES) & (packets < LEAST_SHARE * per_gap * gaps)
+        agents = self._agents(self._n).astype(np.intp)
+        pooled = _pool(agents, packets, gaps, np.where(is_slow, 0.0, per_gap))[agents[slots]]
+
+        packets, gaps, per_gap, is_slow = packets[slots], gaps[slots], per_gap[slots], is_slow[slots]
         stated = sources["stated"] / sources["samples"]
-        is_slow = (grown >= ENOUGH_SAMPLES) & (growth < LEAST_SHARE * implied)
-        is_usable = (grown > 0) & (growth > 0) & ~is_slow
-        has_stated = (implied > 0) & (stated > 0)
-        numerator = np.where(has_stated, growth * stated, growth)
-        denominator = np.where(has_stated, implied, np.maximum(grown, 1.0))
-        self._rate[slots] = np.maximum(np.where(is_usable, numerator / denominator, stated), 1.0)
-        self._is_stated[slots] = ~is_usable
+        has_stated = (per_gap > 0) & (stated > 0)
+        # Samples that the pool implies; where nothing better is known, those that came.
+        expected = np.where(pooled > 0, packets / np.maximum(per_gap * pooled, 1.0), gaps)
+        is_own = (packets > 0) & (gaps > 0) & ~is_slow & ((expected >= ENOUGH_OF_ITS_OWN) | ~has_stated)
+        is_pooled = ~is_own & ~is_slow & (pooled > 0) & (stated > 0)
+        numerator = np.where(has_stated, packets * stated, packets)
+        denominator = np.maximum(np.where(has_stated, per_gap * gaps, gaps), 1.0)
+        rate = np.where(is_own, numerator / denominator, np.where(is_pooled, stated * pooled, stated))
+        self._rate[slots] = np.maximum(rate, 1.0)
+        self._is_stated[slots] = ~is_own & ~is_pooled
         self._largest[slots] = np.maximum(self._largest[slots], sources["largest"])
         self._samples[slots] += sources["samples"]
+
+
+def _pool(
+    agents: NDArray[np.intp], packets: NDArray[np.float64], gaps: NDArray[np.float64], per_gap: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the factor on the stated rate of each agent, shape (a,); 0 where it is not known.
+
+    The other arguments have shape (s,); sources whose mean stated rate ``per_gap`` is 0 stay out.
+    """
+    is_member = per_gap > 0
+    grown, count, implied = (
+        np.bincount(agents, np.where(is_member, column, 0.0)) for column in (packets, gaps, per_gap * gaps)
+    )
+    per_gap = implied / np.maximum(count, 1.0)
+    is_usable = (count > 0) & (grown >= ENOUGH_SAMPLES * per_gap) & (grown >= LEAST_SHARE * implied)
+    # One gap more of both: the mean of a ratio leans upwards by 1 / count.
+    factor: NDArray[np.float64] = np.where(is_usable, (grown + 1.0) / np.maximum(implied + per_gap, 1.0), 0.0)
+    return factor
 
 
 def unseen_largest(columns: dict[str, NDArray[Any]], rates: SourceRates) -> NDArray[np.uint32]:

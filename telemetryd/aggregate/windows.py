@@ -8,7 +8,7 @@ comes after its window was closed is late: counted, not added.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,9 @@ class Windows:
         Gives the dictionary of the codes; asked once for each closed window.
     corrections:
         Gives the octets to add to each packet, per source slot, float64 of shape (n,), when called with n.
+    agents:
+        Gives the agent's slot of every source slot, integers of shape (n,), when called with n
+        (:class:`telemetryd.aggregate.scaling.Scaling`).
     tolerance_ns:
         How far the watermark stays behind the greatest event time; None where only :meth:`advance`
         moves it.
@@ -57,6 +60,7 @@ class Windows:
         *,
         names: Callable[[], Names],
         corrections: Callable[[int], NDArray[np.float64]],
+        agents: Callable[[int], NDArray[Any]] = np.arange,
         tolerance_ns: int | None = TOLERANCE_NS,
         open_windows: int = OPEN_WINDOWS,
     ) -> None:
@@ -68,7 +72,7 @@ class Windows:
         self._tolerance_ns = tolerance_ns
         self._back = back  # windows kept open before the first row
         self._accumulator = Accumulator(datagrams, samples, track, classes, windows=open_windows, window_ns=WINDOW_NS)
-        self._scaling = Scaling()
+        self._scaling = Scaling(agents)
         self._greatest_ns: int | None = None
         self._forced = 0
         self._unplaced = 0

@@ -145,7 +145,7 @@ def test_sources_are_merged_with_their_own_rates() -> None:
     feed = Feed()
     windows = make(feed)
     stated = {"pool_valid": 0, "sampling_rate": 10}
-    pooled = {"pool_valid": 1, "pool_growth": 4, "sampling_rate": 3, "source": 2}
+    pooled = {"pool_valid": 1, "pool_growth": 4, "sampling_rate": 0, "source": 2}  # states none: its pool decides
     feed.at((0.0, PLACED | stated), (0.1, PLACED | pooled), (0.2, PLACED | pooled | {"frame_length": 50}))
     windows.add()
     (window,) = windows.flush()
