@@ -24,6 +24,7 @@ VERBS: Final = {
     "run": "Run the daemon: sFlow in, windows into the store.",
     "config": "Check, show and describe the daemon's configuration.",
     "registry": "Check, show, search and extend the registry.",
+    "send": "Send sFlow datagrams to a collector: captures or the example city.",
     "decode": "Print captured sFlow as one JSON object a datagram a line.",
 }
 

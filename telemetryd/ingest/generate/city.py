@@ -37,7 +37,7 @@ class CityTraffic:
         1 in N everywhere, instead of the traffic files' rates.
     lapse:
         Time lapse: the load runs through its day so many times as fast as event time does.
-    events, drop_share, counters_s, reuse_buffer:
+    events, drop_share, counters_s, first_pool, first_sequence, reuse_buffer:
         As :class:`telemetryd.ingest.generate.traffic.Traffic` has them.
 
     Raises
@@ -58,6 +58,8 @@ class CityTraffic:
         events: Sequence[Event] = (),
         drop_share: float = 0.0,
         counters_s: int = 20,
+        first_pool: int = 0,
+        first_sequence: int = 0,
         reuse_buffer: bool = False,
         lapse: float = 1.0,
     ) -> None:
@@ -76,6 +78,8 @@ class CityTraffic:
             events=events,
             drop_share=drop_share,
             counters_s=counters_s,
+            first_pool=first_pool,
+            first_sequence=first_sequence,
             reuse_buffer=reuse_buffer,
         )
 

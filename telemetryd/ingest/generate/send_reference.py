@@ -87,7 +87,7 @@ class Sender:
         ends = offsets[first:] + lengths[first:]
         if (outside := np.flatnonzero((ends > len(buffer)) | (offsets[first:] > len(buffer)))).size:
             raise ValueError(f"datagram {first + int(outside[0])} lies outside the buffer")
-        octets = memoryview(buffer)
+        octets = buffer.data
         row = first
         while row < n and (now := time.monotonic_ns()) < until_ns:
             if due_ns[row] > now:

@@ -145,6 +145,11 @@ class Traffic:
         self._windows = 0
         self._out = np.empty(0, np.uint8) if reuse_buffer else None
 
+    @property
+    def pools(self) -> NDArray[np.int64]:
+        """Sample pool of each sampling source of the model by now, without the 32-bit wrap, shape (s,)."""
+        return self._pool.copy()
+
     def generate(self, seconds: float, window_s: float = 1) -> Iterator[GeneratedBlock]:
         """Yield the blocks of ``seconds`` of event time; a later call goes on where this one ended."""
         span_ns = round(window_s * NS)
