@@ -108,20 +108,22 @@ cdef inline bint next_item(
     Core *core, Cursor *c, Item *item, Fault overrun, Fault length_fault
 ) noexcept nogil:
     """Cut the next sample or record off the cursor and step over it; False where it does not fit."""
-    cdef const uint8_t *p = take(c, 8)
+    cdef size_t octets = left(c[0])
     cdef uint64_t words
     cdef size_t length
-    if p == NULL:
+    if octets < 8:
         count_fault(core, overrun)
         return False
-    words = load64(p)
+    words = load64(c.at)
     item.tag = <uint32_t>(words >> 32)
     length = <uint32_t>words
-    item.body.at = take(c, length)
-    if item.body.at == NULL:
+    octets -= 8
+    if length > octets:
         count_fault(core, overrun)
         return False
-    item.body.end = c.at
+    item.body.at = c.at + 8
+    item.body.end = item.body.at + length
+    c.at = item.body.end
     if length & 3:
         count_fault(core, length_fault)
         take(c, min(4 - (length & 3), left(c[0])))
@@ -341,7 +343,25 @@ cdef inline FlowRecords read_flow_records(Core *core, Cursor c, uint32_t count) 
     """Note where the first complete record of each kind is; their order is free."""
     cdef FlowRecords found = FlowRecords(NULL, NULL, NULL, NULL, False)
     cdef Item item
-    cdef const uint8_t *p
+    cdef const uint8_t *p = c.at
+    cdef size_t octets = left(c)
+    cdef size_t length
+    # A short cut past the loop, worth 2 ns: nearly all samples begin with a sound sampled_header of `length`
+    # octets and an extended_switch of 16, each behind its tag and length.
+    if count >= 2 and octets >= 8 + 16 + 8 + 16:
+        length = load32(p + 4)
+        if (
+            load32(p) == SAMPLED_HEADER
+            and length >= 16
+            and length <= octets - 32
+            and length & 3 == 0
+            and load32(p + 20) <= length - 16
+            and load64(p + 8 + length) == <uint64_t>EXTENDED_SWITCH << 32 | 16
+        ):
+            found.header = p + 8
+            found.vlans = p + 16 + length
+            take(&c, 32 + length)
+            count -= 2
     while count:
         count -= 1
         if not next_item(core, &c, &item, RECORD_OVERRUN, RECORD_LENGTH):
