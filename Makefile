@@ -7,7 +7,14 @@ PROTO_SOURCES := $(wildcard proto/*/*/*.proto)
 BUILT := $(VENV)/.built
 TESTS ?= tests
 
-.PHONY: demo test build lint unit bench fuzz long clean check-tools figures
+# Where `make install` puts things; DESTDIR stands before it while a package is built.
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+DESTDIR ?=
+LIB := $(PREFIX)/lib/telemetryd
+SYSTEMD := $(PREFIX)/lib/systemd/system
+
+.PHONY: demo test build lint unit bench fuzz long clean check-tools figures wheel install uninstall
 
 demo: build
 	$(BIN)/telemetryd demo
@@ -33,6 +40,41 @@ fuzz: build
 
 long: build
 	$(BIN)/pytest tests -m long -p no:randomly --timeout=7200
+
+wheel: build
+	rm -rf build/wheel
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir build/wheel .
+
+# An environment of its own under $(LIB), the command, the units; a configuration only where there is none yet.
+# Files name $(PREFIX), whatever DESTDIR is.
+install: wheel
+	rm -rf "$(DESTDIR)$(LIB)"
+	$(PYTHON) -m venv "$(DESTDIR)$(LIB)"
+	"$(DESTDIR)$(LIB)/bin/python" -m pip install --quiet --disable-pip-version-check "$$(echo build/wheel/telemetryd-*.whl)[top]"
+	if test -n "$(DESTDIR)"; then grep -rlIF "$(DESTDIR)$(LIB)" "$(DESTDIR)$(LIB)/bin" "$(DESTDIR)$(LIB)/pyvenv.cfg" | \
+		xargs sed -i "s|$(DESTDIR)$(LIB)|$(LIB)|g"; fi
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/doc/telemetryd" "$(DESTDIR)$(SYSCONFDIR)/telemetryd"
+	ln -sfn "$(LIB)/bin/telemetryd" "$(DESTDIR)$(PREFIX)/bin/telemetryd"
+	install -m 644 docs/*.md "$(DESTDIR)$(PREFIX)/share/doc/telemetryd"
+	install -D -m 644 systemd/telemetryd.service "$(DESTDIR)$(SYSTEMD)/telemetryd.service"
+	install -D -m 644 systemd/telemetryd-sflow.socket "$(DESTDIR)$(SYSTEMD)/telemetryd-sflow.socket"
+	install -D -m 644 systemd/telemetryd.sysusers "$(DESTDIR)$(PREFIX)/lib/sysusers.d/telemetryd.conf"
+	install -D -m 644 systemd/telemetryd.tmpfiles "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/telemetryd.conf"
+	install -D -m 644 systemd/telemetryd.sysctl "$(DESTDIR)$(PREFIX)/lib/sysctl.d/60-telemetryd.conf"
+	sed -i -e "s|/usr/local|$(PREFIX)|g" -e "s|/etc/telemetryd|$(SYSCONFDIR)/telemetryd|g" \
+		"$(DESTDIR)$(SYSTEMD)/telemetryd.service"
+	test -e "$(DESTDIR)$(SYSCONFDIR)/telemetryd/telemetryd.yaml" || \
+		sed "s|/usr/local|$(PREFIX)|g" systemd/telemetryd.yaml > "$(DESTDIR)$(SYSCONFDIR)/telemetryd/telemetryd.yaml"
+	@echo "installed; next, as root:"
+	@echo "  systemd-sysusers && systemd-tmpfiles --create && sysctl --system && systemctl daemon-reload"
+	@echo "  telemetryd doctor && systemctl enable --now telemetryd-sflow.socket telemetryd.service"
+
+# The configuration and what is stored stay.
+uninstall:
+	rm -rf "$(DESTDIR)$(LIB)" "$(DESTDIR)$(PREFIX)/share/doc/telemetryd"
+	rm -f "$(DESTDIR)$(PREFIX)/bin/telemetryd" "$(DESTDIR)$(SYSTEMD)/telemetryd.service" \
+		"$(DESTDIR)$(SYSTEMD)/telemetryd-sflow.socket" "$(DESTDIR)$(PREFIX)/lib/sysusers.d/telemetryd.conf" \
+		"$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/telemetryd.conf" "$(DESTDIR)$(PREFIX)/lib/sysctl.d/60-telemetryd.conf"
 
 clean:
 	rm -rf build dist *.egg-info telemetryd/_ext/*.so

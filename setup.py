@@ -53,6 +53,9 @@ policies = [
     if folder.is_dir() and folder.name != "__pycache__"
 ]
 
+# The units and their companions, for those who install the wheel and not by `make install`.
+units = [("share/telemetryd/systemd", [path.as_posix() for path in sorted(Path("systemd").iterdir())])]
+
 
 class BuildProto(Command):
     """Generate telemetryd/proto/NAME_pb2.py, _pb2.pyi and _pb2_grpc.py from proto/telemetryd/v1/NAME.proto."""
@@ -97,7 +100,7 @@ class BuildPy(build_py):
 
 setup(
     cmdclass={"build_proto": BuildProto, "build_py": BuildPy},
-    data_files=policies,
+    data_files=[*policies, *units],
     ext_modules=cythonize(
         extensions,
         include_path=["ext"],
