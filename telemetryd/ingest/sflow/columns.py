@@ -40,6 +40,17 @@ _READ: Final = {
     "counter": frozenset((pack_tag(0, 1),)),
 }
 
+constants: Final[dict[str, int]] = {
+    **{reason.name: int(reason) for reason in Reason if reason.is_damage},
+    **{flag.name: int(flag) for flag in SampleFlag},
+    "LARGEST_DATAGRAM": LARGEST_DATAGRAM,
+    "LEAST_FLOW_SAMPLE": LEAST_FLOW_SAMPLE,
+    "LEAST_IF_COUNTERS": LEAST_IF_COUNTERS,
+    "DROP_REASONS": DROP_REASONS,
+    "UNKNOWN_KEPT": UNKNOWN_KEPT,
+}
+"""Numbers that the compiled module holds copies of, under the same name."""
+
 _COUNTER_FIELDS: Final = {  # column -> field of if_counters
     "if_index": "if_index",
     "if_type": "if_type",
