@@ -179,6 +179,9 @@ cdef class Sender:
                 self.octets += lengths[row + i]
             self.datagrams += sent
             row += sent
+            if sent < count:
+                # sendmmsg(2) keeps the error of the next one to itself; any but a refusal comes again at once
+                self.refused += 1
         return row
 
 

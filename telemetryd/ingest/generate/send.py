@@ -166,6 +166,7 @@ class Sending:
     latest_ns: int = 0
     interrupted: bool = False
     _start_ns: int = 0
+    _turns: dict[Exporter | None, int] = field(default_factory=dict)
 
     def run(self, stretches: Iterable[Stretch]) -> None:
         """Send stretch after stretch until they, or the seconds, are over.
@@ -208,7 +209,8 @@ class Sending:
             rows = rows[: int(np.searchsorted(due, round(self.seconds * NS)))]
         due = due[: len(rows)] + self._start_ns
         if self.sources:
-            sources = (_SOURCE_BASE + found.exporter[rows] % self.sources).astype(np.uint32)
+            turn = np.array([self._turns.setdefault(one, len(self._turns)) for one in (None, *found.exporters)])
+            sources = (_SOURCE_BASE + turn[found.exporter[rows] + 1] % self.sources).astype(np.uint32)
         else:
             sources = np.zeros(len(rows), np.uint32)
         buffer, offsets, lengths = datagrams.buffer, datagrams.offsets[rows], datagrams.lengths[rows]

@@ -28,7 +28,8 @@ class Sender:
     datagrams, octets:
         What was sent so far.
     refused:
-        How often ICMP said that nobody listens at the target; the datagrams were sent all the same.
+        How often the kernel sent less than it was given, nearly always because ICMP said that nobody listens at
+        the target; the datagrams were sent all the same.
     retries:
         How often the kernel had no room and a datagram was tried again.
     latest_ns:
