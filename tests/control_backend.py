@@ -6,7 +6,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from telemetryd.serve.control import ControlServer
@@ -110,9 +110,9 @@ async def serving(backend: Backend, path: Path | None = None) -> AsyncIterator[P
                 await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED)
                 if task.done():
                     started.cancel()
-                    await task
+                    task.result()
             yield chosen
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
+            server.stop()
+            async with asyncio.timeout(DEADLINE_S):
                 await task

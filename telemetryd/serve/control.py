@@ -13,10 +13,11 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import grpc
 
+from telemetryd.component import Component
 from telemetryd.errors import InputError, TelemetrydError
 from telemetryd.proto import control_pb2, control_pb2_grpc
 from telemetryd.serve.gate import Gate
@@ -42,8 +43,8 @@ class ControlBackend(Protocol):
         """Yield an update a second; see :class:`telemetryd.serve.updates.Broadcast`."""
 
 
-class ControlServer:
-    """Serve the control service until cancelled.
+class ControlServer(Component):
+    """The component that serves the control service.
 
     Parameters
     ----------
@@ -55,16 +56,16 @@ class ControlServer:
         Group whose members may connect, by name; default: the group of the process.
     """
 
-    name: Final = "control"
+    name: ClassVar[str] = "control"
 
     def __init__(self, path: Path, backend: ControlBackend, group: str | None = None) -> None:
+        super().__init__()
         self.path = path
-        self.started = asyncio.Event()
         self._backend = backend
         self._group = group
 
     async def run(self) -> None:
-        """Listen and answer; ``started`` is set when connections are accepted.
+        """Listen and answer until asked to stop; calls under way have half a second then.
 
         Raises
         ------
@@ -77,13 +78,16 @@ class ControlServer:
             server = grpc.aio.server(maximum_concurrent_rpcs=CALLS, options=[("grpc.so_reuseport", 0)])
             control_pb2_grpc.add_ControlServicer_to_server(_Control(self._backend), server)
             server.add_insecure_port(f"unix:{gate.inner.absolute()}")
-            await server.start()
-            self.started.set()
             try:
-                await gate.run()
+                await server.start()
+                async with asyncio.TaskGroup() as tasks:
+                    accepting = tasks.create_task(gate.run(), name="control-gate")
+                    self.started.set()
+                    await self.stopping.wait()
+                    await server.stop(GRACE_S)
+                    accepting.cancel()
             finally:
-                self.started.clear()
-                await server.stop(GRACE_S)
+                await server.stop(None)
 
 
 class _Control:

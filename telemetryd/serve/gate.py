@@ -11,7 +11,6 @@ Three locks in a row: the mode 0660 and the group of the socket file, this check
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import shutil
 import socket
@@ -22,6 +21,7 @@ from types import TracebackType
 from typing import Final
 
 from telemetryd.errors import InputError, TelemetrydError
+from telemetryd.observe.log import Log
 
 SOCKET_MODE: Final = 0o660
 CONNECTIONS: Final = 32
@@ -31,7 +31,7 @@ RETRY_S: Final = 1.0
 _SO_PEERGROUPS: Final = 59  # asm-generic/socket.h; the socket module has no name for it
 _MOST_GROUPS: Final = 256  # of 4 octets: as much as socket.getsockopt returns
 
-log = logging.getLogger("telemetryd.control")
+log = Log("control")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,18 +142,18 @@ class Gate:
                     connection, _ = await loop.sock_accept(self._listener)
                 except OSError as error:
                     # Out of descriptors, most likely: a state that passes, not the end of the daemon.
-                    log.warning("control connections cannot be accepted: %s", error.strerror)
+                    log.warning("connections cannot be accepted", reason=error.strerror)
                     await asyncio.sleep(RETRY_S)
                     continue
                 peer = peer_of(connection)
                 if self._open >= CONNECTIONS or not self.trusts(peer):
                     self.refused += 1
-                    log.warning("control connection refused: pid=%d uid=%d", peer.pid, peer.uid)
+                    log.warning("connection refused", pid=peer.pid, uid=peer.uid)
                     connection.close()
                     continue
                 self.accepted += 1
                 self._open += 1
-                log.debug("control connection: pid=%d uid=%d", peer.pid, peer.uid)
+                log.debug("connection accepted", pid=peer.pid, uid=peer.uid)
                 connections.create_task(self._carry(connection), name=f"control-{peer.pid}")
 
     def trusts(self, peer: Peer) -> bool:
@@ -171,7 +171,7 @@ class Gate:
                 both.create_task(_copy(inner, outer))
         except* OSError as errors:
             # A client that goes away in the middle is nothing to worry an operator with.
-            log.debug("control connection ended: %s", errors.exceptions[0])
+            log.debug("connection broken", reason=str(errors.exceptions[0]))
         finally:
             self._open -= 1
             outer.close()

@@ -1,0 +1,79 @@
+"""`telemetryd status`: how the running daemon is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from telemetryd.cli.control import DEFAULT_SOCKET, SocketPath, duration_text, talk, time_text
+from telemetryd.errors import EXIT_FAILED
+
+if TYPE_CHECKING:
+    from telemetryd.serve.messages import Counts, Status
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def status(
+    path: SocketPath = DEFAULT_SOCKET,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON (docs/control.md).")] = False,
+    agents: Annotated[int, typer.Option(min=0, help="Exporters to list, those that lost most first.")] = 10,
+) -> None:
+    """Show how the daemon is: health with reasons, what its sockets received, what was lost and why.
+
+    Exit codes: 0 ok or degraded, 1 failed or not reachable.
+
+    Example: telemetryd status --json | jq .loss
+    """
+    reply = talk(path, lambda client: client.status())
+    if as_json:
+        from telemetryd.cli.output import write_json
+
+        write_json(reply)
+    else:
+        show(reply, agents)
+    if reply["state"] == "failed":
+        raise typer.Exit(EXIT_FAILED)
+
+
+def show(reply: Status, agents: int) -> None:
+    """Print a status for people."""
+    from telemetryd.cli import output
+
+    print(f"telemetryd {reply['version']}: {reply['state']}")
+    for component in reply["components"]:
+        for reason in component["reasons"]:
+            print(f"  {component['name']}: {component['state']}: {reason}")
+    up = duration_text(reply["now_ns"] - reply["started_ns"])
+    print(f"Process {reply['pid']}, up {up}, since {time_text(reply['started_ns'])}")
+    times = f", {reply['reloads']} reload{'s' * (reply['reloads'] != 1)}" if reply["reloads"] else ""
+    print(f"Configuration {reply['config']}, registry {reply['registry']}, of {time_text(reply['loaded_ns'])}{times}")
+    for line in reply["sockets"]:
+        print(f"Socket {line['name']}: {_counts(line['counts'])}")
+    # Those that lost most come first: they are why somebody looks.
+    lost = sorted(reply["agents"], key=lambda agent: -agent["counts"].get("lost", 0))
+    if rows := lost[:agents]:
+        output.show_table(
+            [output.text("name", "exporter"), output.Field("datagrams", lambda row: _counts(row["counts"]))], rows
+        )
+    if len(lost) > len(rows):
+        print(f"{len(lost) - len(rows)} more exporters (--agents {len(lost)} shows them)")
+    print(loss_text(reply["loss"]["share"], {**reply["loss"]["datagrams"], **_prefixed(reply["loss"]["samples"])}))
+    if reply["store"]:
+        print(f"Store: {_counts(reply['store']['counts'])}")
+
+
+def loss_text(share: float, causes: dict[str, int]) -> str:
+    """Write a share of loss and its causes in one line."""
+    counted = {name: count for name, count in causes.items() if count}
+    return f"Loss: {share:.2%}".replace("%", " %") + (f" ({_counts(counted)})" if counted else "")
+
+
+def _counts(counts: Counts | dict[str, int]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items()) or "nothing"
+
+
+def _prefixed(samples: dict[str, int]) -> dict[str, int]:
+    return {f"samples {name}": count for name, count in samples.items()}
