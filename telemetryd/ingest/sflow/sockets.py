@@ -99,23 +99,32 @@ def adopt_sockets(fds: Sequence[int], receive_buffer: int | None = None) -> list
         If a descriptor is no bound UDP socket, or the sockets belong to different ports.
     """
     adopted: list[socket.socket] = []
-    for fd in fds:
-        try:
-            one = socket.socket(fileno=fd)
-        except OSError as error:
-            raise InputError(f"descriptor {fd} is no socket: hand over UDP sockets") from error
-        adopted.append(one)
-        if one.type != socket.SOCK_DGRAM or one.family not in (socket.AF_INET, socket.AF_INET6):
-            raise InputError(f"descriptor {fd} is no UDP socket: use ListenDatagram= in the socket unit")
-        os.set_inheritable(fd, False)
-        one.setblocking(False)
-    ports = {one.getsockname()[1] for one in adopted}
-    if 0 in ports:
-        raise InputError("a socket that was handed over is not bound to a port")
-    if len(ports) > 1:
-        raise InputError(f"the sockets that were handed over belong to different ports: {sorted(ports)}")
-    prepare(adopted, receive_buffer)
+    try:
+        for fd in fds:
+            adopted.append(_adopt(fd))
+        ports = {one.getsockname()[1] for one in adopted}
+        if 0 in ports:
+            raise InputError("a socket that was handed over is not bound to a port")
+        if len(ports) > 1:
+            raise InputError(f"the sockets that were handed over belong to different ports: {sorted(ports)}")
+        prepare(adopted, receive_buffer)
+    except BaseException:
+        for one in adopted:
+            one.detach()
+        raise
     return adopted
+
+
+def _adopt(fd: int) -> socket.socket:
+    try:
+        one = socket.socket(fileno=fd)
+    except OSError as error:
+        raise InputError(f"descriptor {fd} is no socket: hand over UDP sockets") from error
+    if one.type != socket.SOCK_DGRAM or one.family not in (socket.AF_INET, socket.AF_INET6):
+        one.detach()
+        raise InputError(f"descriptor {fd} is no UDP socket: use ListenDatagram= in the socket unit")
+    os.set_inheritable(fd, False)
+    return one
 
 
 def prepare(sockets: Sequence[socket.socket], receive_buffer: int | None) -> None:

@@ -1,0 +1,56 @@
+"""Shedding: the kept share follows the fill of the buffer and settles where what comes is what is processed."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from telemetryd.ingest.sflow.receive import KEEP_ALL
+from telemetryd.live.shedding import HIGH, LEAST_SHARE, LOW, SMOOTHING_NS, Shedding
+
+MS = 1_000_000
+
+
+def test_nothing_is_shed_below_the_low_mark() -> None:
+    """A buffer that is a quarter full, however long, costs no datagram."""
+    shedding = Shedding()
+    assert {shedding.update(LOW, now * MS) for now in range(1, 1000)} == {KEEP_ALL}
+
+
+def test_one_full_buffer_is_no_overload() -> None:
+    """A buffer that a pause has filled, and that the next batch empties, costs no datagram."""
+    shedding = Shedding()
+    fills = [0.0, 1.0] * 50
+    assert {shedding.update(fill, now * 20 * MS) for now, fill in enumerate(fills)} == {KEEP_ALL}
+
+
+def test_a_full_buffer_leaves_the_least_share_and_an_empty_one_all() -> None:
+    """The share goes down and up smoothly, within its ends."""
+    shedding = Shedding()
+    down = [shedding.update(1.0, now * MS) for now in range(1000, 3000)]
+    assert down[0] == KEEP_ALL
+    assert all(later <= earlier for earlier, later in pairwise(down))
+    assert max(earlier - later for earlier, later in pairwise(down)) < KEEP_ALL // 50
+    assert down[-1] == pytest.approx(LEAST_SHARE * KEEP_ALL, rel=0.01)
+    up = [shedding.update(0.0, now * MS) for now in range(3000, 5000)]
+    assert all(later >= earlier for earlier, later in pairwise(up))
+    assert up[-1] == KEEP_ALL
+
+
+@pytest.mark.parametrize("overload", [1.2, 2.0, 3.0])
+def test_it_settles_without_a_drop(overload: float) -> None:
+    """Under a constant overload the buffer settles below the top, with the share that can be processed.
+
+    Datagrams cost 1 to process and a tenth to receive; the buffer holds what comes in half a second.
+    """
+    shedding = Shedding()
+    step_ns = SMOOTHING_NS // 50
+    level, room, share = 0.0, overload / 2, 1.0
+    for step in range(1, 5000):
+        served = 1.0 / (0.1 + 0.9 * share)
+        level = max(0.0, level + (overload - served) * step_ns / 1e9)
+        assert level < room
+        share = shedding.update(level / room, step * step_ns) / KEEP_ALL
+    assert LOW < level / room < HIGH
+    assert 1.0 / (0.1 + 0.9 * share) == pytest.approx(overload, rel=0.01)
