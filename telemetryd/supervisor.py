@@ -90,11 +90,11 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._reload_asked.set)
         try:
             async with asyncio.TaskGroup() as group:
-                await self._start(group)
-                reloads = group.create_task(self._guard(None, self._reload_when_asked()), name="reload")
-                await self._stopping.wait()
-                self.is_serving = False
-                reloads.cancel()
+                if await self._start(group):
+                    reloads = group.create_task(self._guard(None, self._reload_when_asked()), name="reload")
+                    await self._stopping.wait()
+                    self.is_serving = False
+                    reloads.cancel()
                 await self._drain()
         finally:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -108,18 +108,22 @@ class Supervisor:
         self._log.info("stopping", reason=reason)
         self._notifier.stopping(f"Draining: {reason}")
         self._stopping.set()
-        for component in self._components:  # who waits for a start need not any more
-            component.started.set()
 
-    async def _start(self, group: asyncio.TaskGroup) -> None:
+    async def _start(self, group: asyncio.TaskGroup) -> bool:
+        """Start one component after the other; return whether all serve, False if asked to stop meanwhile."""
+        stopping = group.create_task(self._stopping.wait())
         for component in self._components:
             self._tasks[component] = group.create_task(self._guard(component, component.run()), name=component.name)
-            await component.started.wait()
+            started = group.create_task(component.started.wait())
+            await asyncio.wait((started, stopping), return_when=asyncio.FIRST_COMPLETED)
+            started.cancel()
             if self._stopping.is_set():
-                return
+                return False
+        stopping.cancel()
         self.is_serving = True
         self._notifier.ready(self._status())
         self._log.info("ready", components=",".join(component.name for component in self._components))
+        return True
 
     async def _guard(self, component: Component | None, work: Awaitable[None]) -> None:
         """Await the work of a task; a failure becomes the reason to end."""

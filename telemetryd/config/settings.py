@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NoReturn
 
@@ -90,10 +90,24 @@ def _parse_address(value: object) -> str:
     return _mistake(f"{show(value)} is no IP address", 'write one such as "127.0.0.1", "::1", "0.0.0.0" or "::"')
 
 
+def _parse_network(value: object) -> str:
+    if isinstance(value, str):
+        try:
+            network = ip_network(value)
+        except ValueError:
+            pass
+        else:
+            return str(network.network_address if network.num_addresses == 1 else network)
+    return _mistake(f"{show(value)} is no IP address and no network", 'write one such as "192.0.2.1" or "192.0.2.0/24"')
+
+
 FilePath = Annotated[
     Path, PlainValidator(_parse_path), PlainSerializer(str), WithJsonSchema({"type": "string", "minLength": 1})
 ]
 Address = Annotated[str, PlainValidator(_parse_address), WithJsonSchema({"type": "string", "examples": ["127.0.0.1"]})]
+Network = Annotated[
+    str, PlainValidator(_parse_network), WithJsonSchema({"type": "string", "examples": ["192.0.2.0/24"]})
+]
 Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
 BufferSize = Annotated[int, *_size(64 << 10, 1 << 30)]
 BacklogSize = Annotated[int, *_size(MEBIBYTE, 1 << 36)]
@@ -124,8 +138,8 @@ class Listen(Section):
     sources: Literal["registered", "any"] = Field(
         "registered", description="Whose datagrams are taken: those of the registry's agents, or anybody's."
     )
-    also_from: tuple[Address, ...] = Field(
-        (), strict=False, description="Source addresses that are taken besides the registered ones, such as a relay's."
+    also_from: tuple[Network, ...] = Field(
+        (), strict=False, description="Senders that are taken besides the registered ones, such as a relay."
     )
 
 

@@ -87,7 +87,7 @@ def _plain(value: object) -> str:
 def _kind(schema: dict[str, Any]) -> str:
     """Describe the values of a field by its JSON Schema."""
     if schema.get("type") == "array":
-        return f"list of {_kind(schema['items'])}"
+        return "list of addresses and networks"
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if "const" in schema:

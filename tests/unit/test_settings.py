@@ -23,7 +23,7 @@ listen:
   sockets: 2
   receive_buffer: 128 MiB
   sources: registered
-  also_from: [192.0.2.1, "2001:db8::1"]
+  also_from: [192.0.2.1, "2001:db8::/32"]
 limits: {agent_datagrams_per_s: 1000, backlog: 64 MiB, drain: 5 s}
 store: {path: /srv/store, retention: {second: 1 d, hour: 400 d}}
 http: {enabled: true, address: "::1", port: 0}
@@ -53,8 +53,8 @@ MISTAKES = {
     "buffer-unknown-unit": ("128 MiB", "«128 MB/s", 'unknown unit "MB/s"'),
     "buffer-too-small": ("128 MiB", "«1 KiB", '"1 KiB" is out of range - use "64 KiB" to "1 GiB"'),
     "sources": ("sources: registered", "sources: «registred", 'did you mean "registered"? use one of registered, any'),
-    "also-from-no-list": ('[192.0.2.1, "2001:db8::1"]', "«192.0.2.1", "not a list - write a list"),
-    "also-from-entry": ("[192.0.2.1, ", "[«192.0.2.256, ", 'an entry of "also_from": "192.0.2.256" is no IP address'),
+    "also-from-no-list": ('[192.0.2.1, "2001:db8::/32"]', "«192.0.2.1", "not a list - write a list"),
+    "also-from-entry": ("[192.0.2.1, ", "[«192.0.2.256, ", 'an entry of "also_from": "192.0.2.256" is no IP address and no network'),
     "rate-negative": ("agent_datagrams_per_s: 1000", "agent_datagrams_per_s: «-5", "at least 0"),
     "backlog": ("backlog: 64 MiB", "backlog: «0 B", 'out of range - use "1 MiB" to "64 GiB"'),
     "drain": ("drain: 5 s", "drain: «5", '"drain": 5 is no duration - write number and unit, such as "10 s"'),
@@ -114,7 +114,7 @@ def test_values_are_what_was_written(tmp_path: Path) -> None:
     assert settings.control.socket == tmp_path / "control.sock"
     assert str(settings.store.path) == "/srv/store"
     assert settings.listen.receive_buffer == 128 << 20
-    assert settings.listen.also_from == ("192.0.2.1", "2001:db8::1")
+    assert settings.listen.also_from == ("192.0.2.1", "2001:db8::/32")
     assert settings.limits.drain == 5 * SECOND_NS
     assert settings.store.retention.by_span()[SECOND_NS] == 86_400 * SECOND_NS
 

@@ -1,0 +1,46 @@
+"""`telemetryd run`: the daemon."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from telemetryd.cli.config import DEFAULT_FILE
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def run(
+    config: Annotated[
+        Path,
+        typer.Option("--config", "-c", envvar="TELEMETRYD_CONFIG", help="The configuration (docs/configuration.md)."),
+    ] = DEFAULT_FILE,
+) -> None:
+    """Run the daemon in the foreground: receive sFlow, keep windows of usage in the store, answer who watches it.
+
+    SIGTERM and SIGINT process what was received, store it, and end; SIGHUP reloads configuration and registry.
+
+    Exit codes: 0 ended by a signal, 1 failed or could not store everything, 2 invalid configuration.
+    """
+    import asyncio
+
+    from telemetryd.configuration import load_configuration
+    from telemetryd.daemon import Daemon, new_event_loop
+    from telemetryd.observe import log
+    from telemetryd.observe.systemd import Notifier, listen_fds
+
+    configuration = load_configuration(config)
+    log.configure(configuration.settings.log.level, configuration.settings.log.format)
+    daemon = Daemon(config, configuration, notifier=Notifier.from_environment(), listen_fds=listen_fds())
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        code = runner.run(daemon.run())
+        if daemon.has_left_threads:
+            # A thread hangs in the store or the socket: the interpreter would wait for it without end.
+            sys.stderr.flush()
+            os._exit(code)
+    raise typer.Exit(code)

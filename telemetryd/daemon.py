@@ -1,0 +1,258 @@
+"""The daemon: builds its components in order, and answers for all of them.
+
+receive (threads) --windows--> store (one append a second)
+                    |
+                    +--------> updates (once a second) --> control service
+http, control, watchdog: ask everybody, hold up nobody
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncGenerator, Mapping
+from pathlib import Path
+from typing import Final
+
+from telemetryd import __version__
+from telemetryd.component import Component
+from telemetryd.config.settings import changes
+from telemetryd.configuration import Configuration, load_configuration
+from telemetryd.errors import ProblemsError, TelemetrydError
+from telemetryd.observe import log
+from telemetryd.observe.health import Health, State, combine
+from telemetryd.observe.metrics import SpecCollector, exposition
+from telemetryd.observe.systemd import Notifier
+from telemetryd.receiver import LiveReceiver
+from telemetryd.schema import UsageWindow
+from telemetryd.serve.components import ControlService, Updates, Watchdog
+from telemetryd.serve.control import ControlServer
+from telemetryd.serve.http import HttpServer
+from telemetryd.serve.loss import LossCounts
+from telemetryd.serve.messages import Counts, ReloadResult, Status, Update
+from telemetryd.serve.messages import State as StateName
+from telemetryd.serve.metrics import METRICS, Observed
+from telemetryd.supervisor import Supervisor
+from telemetryd.writer import StoreWriter
+
+SECOND_NS: Final = 1_000_000_000
+
+#: Settings that a reload brings into effect; the others need a restart.
+RELOADABLE: Final = frozenset({"registry", "log.level"})
+
+_STATES: Final[Mapping[State, StateName]] = {State.OK: "ok", State.DEGRADED: "degraded", State.FAILED: "failed"}
+
+
+class Daemon:
+    """All components, and what is asked of them together; the control service's backend.
+
+    Parameters
+    ----------
+    file:
+        The configuration, read again at a reload.
+    configuration:
+        What it held at the start.
+    notifier:
+        The service manager.
+    listen_fds:
+        Sockets that it handed over, for sFlow.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        configuration: Configuration,
+        *,
+        notifier: Notifier,
+        listen_fds: Mapping[int, str],
+    ) -> None:
+        settings = configuration.settings
+        self._file = file
+        self._configuration = configuration
+        self._notifier = notifier
+        self._log = log.Log("daemon")
+        self._started_ns = self._loaded_ns = time.time_ns()
+        self._reloads = {"done": 0, "refused": 0}
+        self._reload_failure: str | None = None
+        self._one_reload = asyncio.Lock()
+        drain_s = settings.limits.drain / SECOND_NS
+
+        self._writer = StoreWriter(
+            settings.store.path, settings.store.retention.by_span(), settings.limits.backlog, self._started_ns
+        )
+        self._receiver = LiveReceiver(
+            settings.listen,
+            settings.limits.agent_datagrams_per_s,
+            configuration.tables,
+            self._take,
+            drain_s,
+            listen_fds,
+        )
+        self._updates = Updates(configuration.registry, self._receiver.counters, self._overall)
+        watchdog = Watchdog(notifier, self._receiver.is_alive, self._status_line)
+        # They stop in the reverse order: who is asked about the others goes last.
+        self._components: list[Component] = [watchdog]
+        if settings.http.enabled:
+            metrics = exposition([SpecCollector(METRICS, self._observe)])
+            self._components.append(
+                HttpServer(
+                    settings.http.address,
+                    settings.http.port,
+                    health=self._health,
+                    is_ready=lambda: self._supervisor.is_serving,
+                    metrics=metrics,
+                )
+            )
+        if settings.control.enabled:
+            self._components.append(ControlService(ControlServer(settings.control.socket, self)))
+        self._components += [self._updates, self._writer, self._receiver]
+        self._supervisor = Supervisor(
+            self._components, drain_s=drain_s, notifier=notifier, reload=self.reload, status=self._status_line
+        )
+
+    async def run(self) -> int:
+        """Run until a signal or a failure; return the exit code."""
+        self._log.info(
+            "starting", version=__version__, config=self._file, loop=type(asyncio.get_running_loop()).__module__
+        )
+        return await self._supervisor.run()
+
+    @property
+    def has_left_threads(self) -> bool:
+        """Whether a component did not stop in time, so that its thread may never end."""
+        return bool(self._supervisor.late)
+
+    # --- the backend of the control service ---------------------------------------------------------------
+
+    def status(self) -> Status:
+        """Say how the daemon is."""
+        live = self._receiver.counters()
+        written = self._writer.counters()
+        store = {
+            "windows": written.windows,
+            "rows": written.rows,
+            "appends": written.appends,
+            "failures": written.failures,
+            "lost_windows": written.lost,
+            "backlog_windows": written.backlog_windows,
+        }
+        sockets: list[Counts] = []
+        agents: list[Counts] = []
+        if live is not None:
+            for name, one in zip(self._receiver.endpoints, live.sockets, strict=True):
+                sockets.append({"name": name, "counts": _whole(one)})
+            agents = [{"name": name, "counts": _whole(one)} for name, one in sorted(live.agents.items())]
+        health = self._health()
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "started_ns": self._started_ns,
+            "now_ns": time.time_ns(),
+            "state": _STATES[combine(health).state],
+            "components": [
+                {"name": name, "state": _STATES[one.state], "reasons": list(one.reasons)}
+                for name, one in health.items()
+            ],
+            "config": str(self._file),
+            "registry": str(self._configuration.settings.registry),
+            "loaded_ns": self._loaded_ns,
+            "reloads": self._reloads["done"],
+            "sockets": sockets,
+            "agents": agents,
+            "loss": (LossCounts.of(live) if live is not None else LossCounts()).message(),
+            "store": {"name": str(self._configuration.settings.store.path), "counts": store},
+        }
+
+    async def reload(self) -> ReloadResult:
+        """Load everything again and swap it in whole, or keep everything as it is and say why."""
+        async with self._one_reload:
+            self._notifier.reloading()
+            try:
+                new = await asyncio.to_thread(load_configuration, self._file)
+                result = self._swap(new)
+            except TelemetrydError as error:
+                problems = tuple(map(str, error.problems)) if isinstance(error, ProblemsError) else (str(error),)
+                self._reloads["refused"] += 1
+                self._reload_failure = f"the last reload was refused, the old configuration goes on: {problems[0]}"
+                self._log.error("reload refused", problems=len(problems), first=problems[0])
+                for problem in problems:
+                    self._log.warning("mistake", problem=problem)
+                result = ReloadResult(False, problems=problems)
+            self._notifier.ready(self._status_line())
+            return result
+
+    def subscribe(self) -> AsyncGenerator[Update, None]:
+        """Yield an update a second."""
+        return self._updates.broadcast.subscribe()
+
+    def _swap(self, new: Configuration) -> ReloadResult:
+        old, before = self._configuration, self._configuration.settings
+        # The engine may refuse the tables; then nothing has been changed yet.
+        self._receiver.swap(new.tables)
+        self._updates.replace(new.registry)
+        log.set_level(new.settings.log.level)
+        changed = changes(before, new.settings)
+        needs_restart = [path for path in changed if path not in RELOADABLE]
+        differences = [path for path in changed if path in RELOADABLE]
+        for name, entries in new.registry:
+            count, was = len(entries), len(old.registry.section(name))
+            if entries != old.registry.section(name):
+                differences.append(f"registry: {name}" + (f" {was} -> {count}" if was != count else ""))
+        self._configuration = new
+        self._loaded_ns = time.time_ns()
+        self._reloads["done"] += 1
+        self._reload_failure = None
+        self._log.info("reloaded", changes=",".join(differences), needs_restart=",".join(needs_restart))
+        return ReloadResult(True, tuple(differences), tuple(needs_restart))
+
+    # --- what the components ask ---------------------------------------------------------------------------
+
+    def _take(self, window: UsageWindow) -> None:
+        """Pass a closed window on; called in the engine's thread."""
+        self._writer.put(window)
+        self._updates.put(window)
+
+    def _health(self) -> dict[str, Health]:
+        parts = {component.name: component.health() for component in self._components}
+        if self._reload_failure is not None:
+            parts["reload"] = Health(State.DEGRADED, (self._reload_failure,))
+        return parts
+
+    def _overall(self) -> tuple[StateName, list[str]]:
+        whole = combine(self._health())
+        return _STATES[whole.state], list(whole.reasons)
+
+    def _observe(self) -> Observed:
+        return Observed(
+            live=self._receiver.counters(),
+            store=self._writer.counters(),
+            health=self._health(),
+            reloads=dict(self._reloads),
+            started_ns=self._started_ns,
+            loaded_ns=self._loaded_ns,
+        )
+
+    def _status_line(self) -> str:
+        """Return the line that `systemctl status` shows."""
+        state, reasons = self._overall()
+        live = self._receiver.counters()
+        received = sum(one.received for one in live.sockets) if live is not None else 0
+        agents = len(live.agents) if live is not None else 0
+        line = f"{state}: {received:,} datagrams of {agents:,} exporters, {self._writer.counters().rows:,} rows stored"
+        return f"{line}; {reasons[0]}" if reasons else line
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """Return uvloop's event loop where it is installed, else asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def _whole(counters: object) -> dict[str, int]:
+    """Return the whole numbers among the fields of a dataclass of counts."""
+    names: tuple[str, ...] = getattr(counters, "__slots__", ())
+    return {name: value for name in names if isinstance(value := getattr(counters, name), int)}

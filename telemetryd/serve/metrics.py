@@ -1,0 +1,200 @@
+"""The daemon's metrics, all of them: what Prometheus reads at ``/metrics``.
+
+``python -m telemetryd.serve.metrics docs/metrics.md`` brings the reference up to date; a test fails while it
+is stale.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from telemetryd import __version__
+from telemetryd.errors import InputError
+from telemetryd.live import AgentCounters, LiveCounters, SocketCounters
+from telemetryd.observe.health import Health
+from telemetryd.observe.metrics import MetricSpec, Reading, reference
+from telemetryd.writer import WriterCounters
+
+BEGIN: Final = "<!-- generated from telemetryd/serve/metrics.py: do not edit below -->\n"
+SECOND_NS: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One look at the daemon: what the metrics are read from.
+
+    ``live`` is None before the first socket is open; ``reloads`` counts by result; times are ns since the epoch.
+    """
+
+    live: LiveCounters | None = None
+    store: WriterCounters = field(default_factory=WriterCounters)
+    health: Mapping[str, Health] = field(default_factory=dict)
+    reloads: Mapping[str, int] = field(default_factory=dict)
+    started_ns: int = 0
+    loaded_ns: int = 0
+
+
+Spec = MetricSpec[Observed]
+_NO_LABEL: Final = ()
+
+
+def _live(read: Callable[[LiveCounters], float]) -> Callable[[Observed], Iterable[Reading]]:
+    return lambda seen: [] if seen.live is None else [(_NO_LABEL, read(seen.live))]
+
+
+def _sockets(read: Callable[[SocketCounters], float]) -> Callable[[Observed], Iterable[Reading]]:
+    def readings(seen: Observed) -> Iterable[Reading]:
+        return [] if seen.live is None else [((str(n),), read(one)) for n, one in enumerate(seen.live.sockets)]
+
+    return readings
+
+
+def _outcomes(seen: Observed) -> Iterable[Reading]:
+    """Yield the datagrams of each socket by what became of them: together, they are all that came."""
+    for number, one in enumerate(seen.live.sockets if seen.live else ()):
+        for outcome in ("processed", "shed", "capped", "refused", "short"):
+            yield (str(number), outcome), getattr(one, outcome)
+
+
+def _agents(read: Callable[[AgentCounters], float]) -> Callable[[Observed], Iterable[Reading]]:
+    return lambda seen: [] if seen.live is None else [((name,), read(one)) for name, one in seen.live.agents.items()]
+
+
+def _store(read: Callable[[WriterCounters], float]) -> Callable[[Observed], Iterable[Reading]]:
+    return lambda seen: [(_NO_LABEL, read(seen.store))]
+
+
+def _undecodable(seen: Observed) -> Iterable[Reading]:
+    return [((reason,), count) for reason, count in seen.live.undecodable.items()] if seen.live else []
+
+
+def _lost_samples(seen: Observed) -> Iterable[Reading]:
+    if seen.live is not None:
+        yield ("late",), seen.live.late_samples
+        yield ("duplicate",), seen.live.duplicate_samples
+        yield ("unplaced",), seen.live.unplaced_samples
+
+
+METRICS: Final[tuple[Spec, ...]] = (
+    Spec("info", "gauge", "1, with the version.", ("version",), lambda seen: [((__version__,), 1)]),
+    Spec(
+        "start_time_seconds", "gauge", "When the daemon was started.", (),
+        lambda seen: [(_NO_LABEL, seen.started_ns / SECOND_NS)],
+    ),
+    Spec(
+        "component_state", "gauge", "Health of a component: 0 ok, 1 degraded, 2 failed.", ("component",),
+        lambda seen: [((name,), float(health.state)) for name, health in seen.health.items()],
+    ),
+    Spec(
+        "reloads_total", "counter", "Reloads by result: `done`, or `refused` (the old configuration goes on).",
+        ("result",), lambda seen: [((result,), count) for result, count in seen.reloads.items()],
+    ),
+    Spec(
+        "loaded_time_seconds", "gauge", "When configuration and registry in use were loaded.", (),
+        lambda seen: [(_NO_LABEL, seen.loaded_ns / SECOND_NS)],
+    ),
+    # --- receive ---
+    Spec(
+        "receive_datagrams_total", "counter",
+        "Datagrams received by a socket, each under one outcome: `processed`, `shed` (overload), `capped` (its agent "
+        "sends too much), `refused` (unknown sender), `short` (no sFlow header).",
+        ("socket", "outcome"), _outcomes,
+    ),
+    Spec("receive_octets_total", "counter", "Octets of all received datagrams.", ("socket",),
+         _sockets(lambda one: one.octets)),
+    Spec("receive_truncated_total", "counter", "Datagrams cut for being too long; they have an outcome as well.",
+         ("socket",), _sockets(lambda one: one.truncated)),
+    Spec("receive_kernel_drops_total", "counter", "Datagrams that the kernel dropped, the receive buffer being full.",
+         ("socket",), _sockets(lambda one: one.kernel_drops)),
+    Spec("receive_wakes_total", "counter", "Batches received.", ("socket",), _sockets(lambda one: one.wakes)),
+    Spec("receive_backlog_octets", "gauge", "Kernel memory taken by datagrams that wait.", ("socket",),
+         _sockets(lambda one: one.backlog)),
+    Spec("receive_buffer_octets", "gauge", "Kernel memory that waiting datagrams may take.", ("socket",),
+         _sockets(lambda one: one.receive_buffer)),
+    Spec("receive_keep_ratio", "gauge", "Share of the datagrams that shedding leaves; 1 when not overloaded.",
+         ("socket",), _sockets(lambda one: one.keep_share)),
+    # --- agents ---
+    Spec("agent_datagrams_total", "counter", "Datagrams received of an agent.", ("agent",),
+         _agents(lambda one: one.received)),
+    Spec("agent_samples_total", "counter", "Flow samples of an agent that were decoded.", ("agent",),
+         _agents(lambda one: one.samples)),
+    Spec("agent_lost_datagrams_total", "counter",
+         "Gaps in the sequence of an agent's datagrams, shed and capped ones not counted: lost in network or kernel.",
+         ("agent",), _agents(lambda one: one.lost_outside)),
+    Spec("agent_shed_datagrams_total", "counter", "Datagrams of an agent shed under overload.", ("agent",),
+         _agents(lambda one: one.shed)),
+    Spec("agent_capped_datagrams_total", "counter", "Datagrams of an agent above its cap.", ("agent",),
+         _agents(lambda one: one.capped)),
+    Spec("agent_reordered_datagrams_total", "counter", "Datagrams of an agent that came late.", ("agent",),
+         _agents(lambda one: one.reordered)),
+    Spec("agent_duplicate_datagrams_total", "counter", "Datagrams of an agent that came twice.", ("agent",),
+         _agents(lambda one: one.duplicates)),
+    Spec("agent_restarts_total", "counter", "Restarts of an agent, by its uptime and sequence.", ("agent",),
+         _agents(lambda one: one.restarts)),
+    Spec("agent_dropped_samples_total", "counter", "Samples that an agent says it dropped for lack of resources.",
+         ("agent",), _agents(lambda one: one.samples_dropped)),
+    # --- decode and windows ---
+    Spec("decode_flow_samples_total", "counter", "Flow samples decoded.", (), _live(lambda live: live.flow_samples)),
+    Spec("decode_counters_samples_total", "counter", "Counters samples decoded.", (),
+         _live(lambda live: live.counters_samples)),
+    Spec("decode_discarded_packets_total", "counter", "Records of packets that an exporter discarded.", (),
+         _live(lambda live: live.discarded_packets)),
+    Spec("decode_errors_total", "counter", "Datagrams or samples that could not be decoded, by reason.", ("reason",),
+         _undecodable),
+    Spec("decode_unknown_structures_total", "counter", "Samples and records of unknown type, skipped.", (),
+         _live(lambda live: live.unknown_structures)),
+    Spec("window_lost_samples_total", "counter",
+         "Decoded samples that no figure holds: `late`, `duplicate`, or `unplaced` (no link, no metering point).",
+         ("cause",), _lost_samples),
+    Spec("windows_total", "counter", "Windows of 1 s closed.", (), _live(lambda live: live.windows)),
+    Spec("window_delay_seconds", "gauge", "How long after its end the last window was closed.", (),
+         _live(lambda live: live.last_delay_ns / SECOND_NS)),
+    Spec("window_worst_delay_seconds", "gauge", "The longest such delay since the start.", (),
+         _live(lambda live: live.worst_delay_ns / SECOND_NS)),
+    Spec("clock_error_seconds", "gauge", "The system's clock less the clock of the windows.", (),
+         _live(lambda live: live.clock.error_ns / SECOND_NS)),
+    Spec("clock_steps_total", "counter", "Steps of the system's clock.", (), _live(lambda live: live.clock.steps)),
+    # --- store ---
+    Spec("store_windows_total", "counter", "Windows stored, roll-ups included.", (), _store(lambda one: one.windows)),
+    Spec("store_rows_total", "counter", "Rows stored.", (), _store(lambda one: one.rows)),
+    Spec("store_appends_total", "counter", "Appends that succeeded.", (), _store(lambda one: one.appends)),
+    Spec("store_failures_total", "counter", "Appends that the store refused; they are tried again.", (),
+         _store(lambda one: one.failures)),
+    Spec("store_append_seconds_total", "counter", "Time spent in appends.", (),
+         _store(lambda one: one.append_ns / SECOND_NS)),
+    Spec("store_lost_windows_total", "counter", "Windows of 1 s lost because the backlog was full.", (),
+         _store(lambda one: one.lost)),
+    Spec("store_backlog_windows", "gauge", "Windows that wait for the store.", (),
+         _store(lambda one: one.backlog_windows)),
+    Spec("store_backlog_octets", "gauge", "Memory that they take.", (), _store(lambda one: one.backlog_octets)),
+    Spec("store_until_seconds", "gauge", "End of the last window of 1 s that is stored.", (),
+         _store(lambda one: one.stored_until_ns / SECOND_NS)),
+)  # fmt: skip
+
+
+def update(text: str) -> str:
+    """Return docs/metrics.md with its generated part replaced.
+
+    Raises
+    ------
+    InputError
+        If the document has no line that starts the generated part.
+    """
+    head, mark, _ = text.partition(BEGIN)
+    if not mark:
+        raise InputError(f"the line {BEGIN.strip()!r} is missing")
+    return f"{head}{mark}\n{reference(METRICS)}"
+
+
+def main(arguments: list[str]) -> None:
+    """Bring the document that is named on the command line up to date."""
+    path = Path(arguments[0])
+    path.write_text(update(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
