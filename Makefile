@@ -14,7 +14,7 @@ DESTDIR ?=
 LIB := $(PREFIX)/lib/telemetryd
 SYSTEMD := $(PREFIX)/lib/systemd/system
 
-.PHONY: demo test build lint unit bench fuzz long clean check-tools figures wheel install uninstall
+.PHONY: demo test build lint unit bench fuzz long clean check-tools figures install uninstall
 
 demo: build
 	$(BIN)/telemetryd demo
@@ -41,16 +41,12 @@ fuzz: build
 long: build
 	$(BIN)/pytest tests -m long -p no:randomly --timeout=7200
 
-wheel: build
-	rm -rf build/wheel
-	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir build/wheel .
-
 # An environment of its own under $(LIB), the command, the units; a configuration only where there is none yet.
 # Files name $(PREFIX), whatever DESTDIR is.
-install: wheel
+install: check-tools
 	rm -rf "$(DESTDIR)$(LIB)"
 	$(PYTHON) -m venv "$(DESTDIR)$(LIB)"
-	"$(DESTDIR)$(LIB)/bin/python" -m pip install --quiet --disable-pip-version-check "$$(echo build/wheel/telemetryd-*.whl)[top]"
+	"$(DESTDIR)$(LIB)/bin/python" -m pip install --quiet --disable-pip-version-check ".[top]"
 	if test -n "$(DESTDIR)"; then grep -rlIF "$(DESTDIR)$(LIB)" "$(DESTDIR)$(LIB)/bin" "$(DESTDIR)$(LIB)/pyvenv.cfg" | \
 		xargs sed -i "s|$(DESTDIR)$(LIB)|$(LIB)|g"; fi
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/doc/telemetryd" "$(DESTDIR)$(SYSCONFDIR)/telemetryd"
