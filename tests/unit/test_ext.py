@@ -31,6 +31,8 @@ TWINS = {
     "expand": "telemetryd.aggregate.expand",
     "group": "telemetryd.aggregate.group_reference",
     "match": "telemetryd.classify.reference",
+    "receive": "telemetryd.ingest.sflow.receive",
+    "send": "telemetryd.ingest.generate.send_reference",
     "sflow": "telemetryd.ingest.sflow.columns",
     "track": "telemetryd.ingest.sflow.sequence",
 }
