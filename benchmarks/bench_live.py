@@ -1,0 +1,251 @@
+"""Live reception on loopback: ours, the limit and the peers on the same stream, one after the other.
+
+The receiver is pinned to one core, the sender (which also does the kernel's receive work) to another. The stream is
+the example city's benchmark traffic, repeated with numbers that go on. Loss-free means: no kernel drop, every
+sample counted by the receiver where it can say so, and nothing piling up in the socket. All have the receive
+buffer that net.core.rmem_max allows.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from benchmarks.live_peers import BUFFER, PEERS, Bare, Ours, OursForced, Receiver
+from benchmarks.report import Figure
+from telemetryd.ingest.generate.loads import city_repeated
+from telemetryd.ingest.generate.pace import Pace
+from telemetryd.ingest.generate.send import Sending, Stretch, parse_target
+from telemetryd.registry.locate import default_registry
+
+BASE_RATE = 100_000.0  # flow samples/s at which processor time is compared
+SUSTAINED_RATE, SUSTAINED_S = 1_500_000.0, 60.0
+STRETCH_SAMPLES = 200_000
+LIMIT_RATE = 4_000_000.0  # above what any sender here can do
+TRIAL_S, SHORT_S = 3.0, 0.3
+STEPS = 6
+SETTLE_S = 10.0
+STILL_S = 1.5  # a count that has not changed for so long is final: ours is published once a second
+BACKLOG_SHARE = 0.5  # of the buffer: more at the end of a run means that the receiver does not keep up
+
+
+@dataclass(slots=True)
+class Trial:
+    """One run: what was sent, and what of it got lost in the socket and inside the receiver (samples)."""
+
+    rate: float
+    samples: int
+    drops: int
+    kept_up: bool
+    cpu_s: float
+    inside: int = 0
+
+    @property
+    def loss_free(self) -> bool:
+        """Whether the receiver took everything as fast as it came."""
+        return not self.drops and not self.inside and self.kept_up
+
+
+class Stream:
+    """The stream, with numbers that go on from trial to trial."""
+
+    def __init__(self, samples: int) -> None:
+        self._stretches = city_repeated(default_registry(), samples, 1, LIMIT_RATE / 4)
+
+    def send(self, receiver: Receiver, rate: float, seconds: float) -> Trial:
+        """Send for so long, at a rate or as fast as it goes (``LIMIT_RATE``)."""
+        target = parse_target(f"127.0.0.1:{receiver.port}")
+        pace = Pace(samples_per_s=rate) if rate < LIMIT_RATE else Pace()
+        drops, cpu = receiver.drops(), receiver.cpu_seconds()
+        run = Sending(target, pace, seconds=seconds)
+        run.run(self._stretches_of_this_run())
+        backlog = receiver.backlog()
+        deadline = time.monotonic() + SETTLE_S
+        while receiver.backlog() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        total = run.total()
+        if run.refused:
+            raise RuntimeError(f"{receiver.name} stopped listening")
+        return Trial(
+            total.flow_samples / run.elapsed_s,
+            total.flow_samples,
+            receiver.drops() - drops,
+            backlog <= BACKLOG_SHARE * receive_buffer(),
+            receiver.cpu_seconds() - cpu,
+        )
+
+    def _stretches_of_this_run(self) -> Iterator[Stretch]:
+        """Yield stretches without closing the endless ones at the end of a run."""
+        for stretch in self._stretches:  # noqa: UP028 - `yield from` would close them
+            yield stretch
+
+
+def receive_buffer() -> int:
+    """Return the octets that net.core.rmem_max lets a socket have: the kernel doubles them."""
+    return 2 * int(Path("/proc/sys/net/core/rmem_max").read_text())
+
+
+def highest_rate(attempt: Callable[[float], Trial], steps: int) -> Trial | None:
+    """Return the loss-free trial with the highest rate: the sender's limit first, then halving the distance.
+
+    A trial that loses is tried once more, since a shared machine stalls now and then.
+    """
+
+    def best_of_two(rate: float) -> Trial:
+        first = attempt(rate)
+        return first if first.loss_free else attempt(rate)
+
+    fastest = best_of_two(LIMIT_RATE)
+    if fastest.loss_free:
+        return fastest
+    best: Trial | None = None
+    low, high = 0.0, fastest.rate
+    for _ in range(steps):
+        middle = (low + high) / 2
+        trial = best_of_two(middle)
+        if trial.loss_free:
+            best, low = trial, middle
+        else:
+            high = middle
+    return best
+
+
+class Runs:
+    """The trials of one kind of receiver. One that counts while it runs stays up, the others start anew each time."""
+
+    def __init__(self, kind: type[Receiver], stream: Stream, cpu: int, seconds: float) -> None:
+        self._kind, self._stream, self._cpu, self._seconds = kind, stream, cpu, seconds
+        self._stack = ExitStack()
+        self._lasting: Receiver | None = None
+        self.trials: list[Trial] = []
+        self.rss_mib = 0.0
+
+    def __enter__(self) -> Self:
+        if self._kind.lasting:
+            self._lasting = self._stack.enter_context(started(self._kind, self._cpu))
+            self._stream.send(self._lasting, BASE_RATE / 4, 0.3)  # allocations and first sights
+            settle(self._lasting, 0)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def run(self, rate: float, times: int = 1) -> Trial:
+        """Send, and hold what the receiver counted against it."""
+        with ExitStack() as stack:
+            receiver = self._lasting or stack.enter_context(started(self._kind, self._cpu))
+            before = receiver.samples() or 0
+            trial = self._stream.send(receiver, rate, self._seconds * times)
+            self.rss_mib = max(self.rss_mib, receiver.rss_mib())
+            expected = 0 if trial.drops else before + trial.samples
+            counted = settle(receiver, expected)
+            if counted is None:
+                counted = receiver.finish()
+        if counted is not None and not trial.drops:
+            trial.inside = before + trial.samples - counted
+        self.trials.append(trial)
+        return trial
+
+
+@contextmanager
+def started(kind: type[Receiver], cpu: int) -> Iterator[Receiver]:
+    """Have a receiver up, in a directory of its own."""
+    with tempfile.TemporaryDirectory() as directory:
+        receiver = kind(Path(directory), cpu)
+        receiver.start()
+        try:
+            yield receiver
+        finally:
+            receiver.stop()
+
+
+def settle(receiver: Receiver, expected: int) -> int | None:
+    """Wait until a receiver has counted so many samples, or its count stands still; return it, None if it has none."""
+    deadline = time.monotonic() + SETTLE_S
+    still_since, latest = time.monotonic(), receiver.samples()
+    while latest is not None and (latest < expected or not expected) and time.monotonic() < deadline:
+        time.sleep(0.05)
+        counted = receiver.samples()
+        if counted != latest:
+            still_since, latest = time.monotonic(), counted
+        elif time.monotonic() - still_since > STILL_S:
+            break
+    return latest
+
+
+def measure(kind: type[Receiver], stream: Stream, cpu: int, short: bool) -> list[Figure]:
+    """Measure one receiver: processor time and memory at the base rate, then its highest loss-free rate."""
+    if kind.find() is None:
+        return [Figure(kind.name, 0, "", f"not installed here: {kind.install}")]
+    with Runs(kind, stream, cpu, SHORT_S if short else TRIAL_S) as runs:
+        base = runs.run(BASE_RATE, 1 if short else 3)
+        rss = runs.rss_mib
+        # the short run shows that each one is fed and asked, and is over soon
+        best = base if short and not kind.lasting else highest_rate(runs.run, 0 if short else STEPS)
+    fastest = best is not None and best is not base and best.rate == max(trial.rate for trial in runs.trials)
+    note = f"{kind.does}; as fast as the sender goes" if fastest else kind.does
+    silent = [trial for trial in runs.trials if trial.inside > 0]
+    if silent:
+        lost, of = sum(trial.inside for trial in silent), sum(trial.samples for trial in silent)
+        note += f"; in {len(silent)} faster runs {kind.lost_inside} {lost / of:.1%} of the samples, none in the socket"
+    at = f"at {base.rate:,.0f} samples/s" + (f", {base.drops} datagrams dropped" if base.drops else "")
+    fast = best.cpu_s / best.samples * 1e6 if best else 0.0
+    return [
+        Figure(f"{kind.name}: highest loss-free rate", (best.rate if best else 0) / 1e6, "M samples/s", note),
+        Figure(f"{kind.name}: processor, slow", base.cpu_s / base.samples * 1e6, "CPU s per M samples", at),
+        Figure(f"{kind.name}: processor, fast", fast, "CPU s per M samples", "at its highest loss-free rate"),
+        Figure(f"{kind.name}: memory", rss, "MiB", "resident, greatest at the slow rate"),
+    ]
+
+
+def sustained(stream: Stream, cpu: int) -> list[Figure]:
+    """Run ours for a minute at the rate that it promises, with the daemon's own buffer."""
+    with started(OursForced, cpu) as receiver:
+        assert isinstance(receiver, OursForced)
+        trial = stream.send(receiver, SUSTAINED_RATE, SUSTAINED_S)
+        settle(receiver, trial.samples)
+        counts, rss = receiver.counts(), receiver.rss_mib()
+    missing = trial.samples - counts["samples"]
+    note = f"of {trial.samples:,} sent at {trial.rate:,.0f}/s; shed {counts['shed']:,.0f} datagrams; {rss:.0f} MiB"
+    buffer = f"{BUFFER >> 20} MiB of receive buffer"
+    return [
+        Figure("telemetryd: lost in a minute at 1.5 M samples/s", missing, "samples", note),
+        Figure("telemetryd: dropped by the kernel in that minute", trial.drops, "datagrams", buffer),
+        Figure("telemetryd: processor of that minute", trial.cpu_s / trial.samples * 1e6, "CPU s per M samples"),
+        Figure("telemetryd: a window of that minute closed late by at most", counts["worst_delay_ms"], "ms"),
+    ]
+
+
+def run(short: bool) -> list[Figure]:
+    """Measure everything; the short run only shows that sending and receiving work."""
+    cpus = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cpus[0]})
+    try:
+        stream = Stream(20_000 if short else STRETCH_SAMPLES)
+        load = os.getloadavg()[0]
+        buffer = receive_buffer() / (1 << 20)
+        figures = [
+            Figure("receive buffer of each", buffer, "MiB", f"net.core.rmem_max; load before the run {load:.1f}")
+        ]
+        for kind in (Bare, Ours, *PEERS):
+            figures += measure(kind, stream, cpus[-1], short)
+        rates = {f.what.partition(":")[0]: f.value for f in figures if f.what.endswith("highest loss-free rate")}
+        slow = {f.what.partition(":")[0]: f.value for f in figures if f.what.endswith("processor, slow")}
+        share = rates[Ours.name] / rates[Bare.name] if rates[Bare.name] else 0.0
+        figures.append(Figure("telemetryd against the limit: loss-free rate", 100 * share, "%", "aim 85"))
+        for kind in PEERS:
+            if slow.get(kind.name):
+                ratio = slow[Ours.name] / slow[kind.name]
+                aim = "aim 0.5" if kind.program == "sfcapd" else ""
+                figures.append(Figure(f"telemetryd against {kind.program}: processor, slow", ratio, "x", aim))
+        if not short:
+            figures += sustained(stream, cpus[-1])
+        return figures
+    finally:
+        os.sched_setaffinity(0, cpus)
