@@ -26,6 +26,7 @@ VERBS: Final = {
     "status": "Show how the running daemon is.",
     "reload": "Make the running daemon read configuration and registry again.",
     "top": "Watch who uses how much right now.",
+    "doctor": "Check what the daemon needs of this host, and name the remedy.",
     "registry": "Check, show, search and extend the registry.",
     "send": "Send sFlow datagrams to a collector: captures or the example city.",
     "decode": "Print captured sFlow as one JSON object a datagram a line.",
