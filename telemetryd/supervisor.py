@@ -153,7 +153,8 @@ class Supervisor:
         deadline = loop.time() + self._drain_s
         for component, task in reversed(self._tasks.items()):
             component.stop()
-            await asyncio.wait([task], timeout=max(0.0, deadline - loop.time()))
+            # Even after the deadline each has a moment: what only has to close should not be cut off.
+            await asyncio.wait([task], timeout=max(CANCEL_S, deadline - loop.time()))
             if not task.done():
                 self.late.append(component.name)
                 self._log.error("did not stop in time", late=component.name, drain_s=self._drain_s)

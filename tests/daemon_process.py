@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -49,7 +49,7 @@ class DaemonProcess:
         self.config.write_text(json.dumps(self.settings))
 
     def __enter__(self) -> Self:
-        return self.start()
+        return self.start() if self._process is None else self
 
     def __exit__(self, *exc: object) -> None:
         if self.process.poll() is None:
@@ -61,11 +61,18 @@ class DaemonProcess:
         assert self._process is not None
         return self._process
 
-    def start(self, *, wait: bool = True, environment: Mapping[str, str] | None = None, **options: Any) -> Self:
-        """Start it; its log begins anew."""
+    def start(
+        self,
+        *,
+        wait: bool = True,
+        prefix: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> Self:
+        """Start it, through a command that becomes it where there is a prefix; its log begins anew."""
         self.events, self.stderr = [], []
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "telemetryd", "run", "--config", str(self.config)],
+            [*prefix, sys.executable, "-m", "telemetryd", "run", "--config", str(self.config)],
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, **(environment or {})},
@@ -74,7 +81,11 @@ class DaemonProcess:
         self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
         self._reader.start()
         if wait:
-            self.wait_for("ready")
+            try:
+                self.wait_for("ready")
+            except BaseException:
+                self.__exit__()
+                raise
         return self
 
     def _read(self, process: subprocess.Popen[str]) -> None:
@@ -96,19 +107,19 @@ class DaemonProcess:
         self.process.stderr.close()
         return code
 
+    def logged(self, event: str, **fields: Any) -> list[dict[str, Any]]:
+        """Return what the log holds of an event so far."""
+        return [e for e in self.events if e["event"] == event and all(e.get(k) == v for k, v in fields.items())]
+
     def wait_for(self, event: str, count: int = 1, **fields: Any) -> dict[str, Any]:
         """Wait until the log holds an event (``count`` times), and return it."""
-
-        def found() -> list[dict[str, Any]]:
-            return [e for e in self.events if e["event"] == event and all(e.get(k) == v for k, v in fields.items())]
-
         end = time.monotonic() + DEADLINE_S
         with self._news:
-            while len(found()) < count:
+            while len(found := self.logged(event, **fields)) < count:
                 assert self.process.poll() is None, "the daemon has ended:\n" + "".join(self.stderr)
                 assert time.monotonic() < end, f"no {event!r} in the log:\n" + "".join(self.stderr)
                 self._news.wait(0.5)
-            return found()[count - 1]
+            return found[count - 1]
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,7 +20,7 @@ from telemetryd.ingest.generate.traffic import GeneratedBlock
 from telemetryd.schema import Table
 from telemetryd.store.embedded import Store
 from telemetryd.store.levels import SECOND_NS
-from tests.daemon_process import DaemonProcess, send
+from tests.daemon_process import DEADLINE_S, DaemonProcess, send
 
 if is_disabled():
     pytest.skip("the twins are held to the compiled stages elsewhere", allow_module_level=True)
@@ -76,6 +79,11 @@ def samples_of(path: Path) -> int:
     with Store.open(path, "read") as store:
         table = store.scan(span_ns=SECOND_NS).to_pylist()
     return sum(row["samples"] for row in table if row["table"] == "totals")
+
+
+def packets_of(blocks: Sequence[GeneratedBlock]) -> int:
+    """Count the packets that the totals of some traffic hold."""
+    return sum(packets for packets, _ in truth(blocks, "totals").values())
 
 
 def processed(daemon: DaemonProcess) -> float:
@@ -180,9 +188,8 @@ def test_a_kill_loses_no_window_that_was_stored(tmp_path: Path, registry: Path) 
     with DaemonProcess(tmp_path, registry) as daemon:
         send(daemon.sflow, datagrams(blocks[:2]))
         before = truth(blocks[:2], "totals")
-        packets = sum(number for number, _ in before.values())
         # All that was sent lies in closed windows, and they are stored without any stop.
-        daemon.until(lambda: samples_of(daemon.store) == packets)
+        daemon.until(lambda: samples_of(daemon.store) == packets_of(blocks[:2]))
         assert daemon.kill() == -signal.SIGKILL
         assert stored(daemon.store, Table.TOTALS) == before
         daemon.start()
@@ -191,6 +198,115 @@ def test_a_kill_loses_no_window_that_was_stored(tmp_path: Path, registry: Path) 
         assert daemon.terminate() == 0
     for span_ns in (SECOND_NS, 3600 * SECOND_NS):
         assert stored(daemon.store, Table.TOTALS, span_ns) == truth(blocks, "totals")
+
+
+def test_it_tells_the_service_manager(tmp_path: Path, registry: Path) -> None:
+    """READY when it serves, WATCHDOG while it lives, RELOADING and READY around a reload, STOPPING at the end."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(DEADLINE_S)
+        heard: list[str] = []
+
+        def hear(line: str) -> None:
+            heard.clear()
+            while line not in heard:
+                heard.extend(manager.recv(4096).decode().splitlines())
+
+        environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "300000"}
+        daemon = DaemonProcess(tmp_path, registry)
+        with daemon.start(environment=environment):
+            hear("READY=1")
+            hear("WATCHDOG=1")
+            hear("WATCHDOG=1")
+            assert any(line.startswith("STATUS=ok: 0 datagrams") for line in heard)
+            daemon.signal(signal.SIGHUP)
+            hear("RELOADING=1")
+            hear("READY=1")
+            daemon.signal(signal.SIGTERM)
+            hear("STOPPING=1")
+            assert daemon.wait() == 0
+
+
+def test_a_restart_over_the_same_socket_loses_nothing(tmp_path: Path, registry: Path) -> None:
+    """What comes while the daemon is away waits in the socket that the service manager holds."""
+    blocks = traffic(3)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        held.bind(("127.0.0.1", 0))
+        code = (
+            "import os, sys\n"
+            "os.dup2(int(sys.argv[1]), 3)\n"
+            "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1', LISTEN_FDNAMES='sflow')\n"
+            "os.execv(sys.argv[2], sys.argv[2:])"
+        )
+        prefix = [sys.executable, "-c", code, str(held.fileno())]
+        daemon = DaemonProcess(tmp_path, registry)
+        with daemon.start(prefix=prefix, pass_fds=(held.fileno(),)):
+            assert daemon.wait_for("receiving")["handed_over"] is True
+            send(held.getsockname(), datagrams(blocks[:1]))
+            assert daemon.terminate() == 0
+            send(held.getsockname(), datagrams(blocks[1:2]))
+            daemon.start(prefix=prefix, pass_fds=(held.fileno(),))
+            send(held.getsockname(), datagrams(blocks[2:]))
+            assert daemon.terminate() == 0
+    assert stored(daemon.store, Table.TOTALS) == truth(blocks, "totals")
+
+
+def small_disk(tmp_path: Path, size: str) -> tuple[Path, list[str]]:
+    """Return a mount point, and the command that mounts a small disk there for one process and ends with it."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    prefix = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o size={size} tmpfs {disk} && exec "$0" "$@"']
+    if subprocess.run([*prefix, "true"], capture_output=True).returncode:
+        pytest.skip("a file system of its own cannot be mounted here: needs root")
+    return disk, prefix
+
+
+def fill(disk: Path) -> Path:
+    """Fill a disk with one file, and return the file."""
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+        while True:
+            file.write(bytes(4096))
+    return ballast
+
+
+def test_a_full_disk_is_a_state(tmp_path: Path, registry: Path) -> None:
+    """On a full disk the daemon is degraded and keeps its windows; with room again it stores them, all of them."""
+    disk, prefix = small_disk(tmp_path, "4m")
+    blocks = traffic(3)
+    daemon = DaemonProcess(tmp_path, registry, {"store": {"path": str(disk / "store")}})
+    with daemon.start(prefix=prefix):
+        seen = Path(f"/proc/{daemon.process.pid}/root{disk}")
+        send(daemon.sflow, datagrams(blocks[:1]))
+        daemon.until(lambda: samples_of(seen / "store") == packets_of(blocks[:1]))
+        ballast = fill(seen)
+        send(daemon.sflow, datagrams(blocks[1:2]))
+        assert "the disk is full" in daemon.wait_for("cannot store windows")["reason"]
+        health = json.loads(daemon.get("/healthz")[1])
+        assert health["components"]["store"]["state"] == "degraded"
+        assert daemon.get("/readyz")[0] == 200
+        send(daemon.sflow, datagrams(blocks[2:]))
+        ballast.unlink()
+        daemon.until(lambda: samples_of(seen / "store") == packets_of(blocks))
+        assert stored(seen / "store", Table.TOTALS) == truth(blocks, "totals")
+        daemon.until(lambda: json.loads(daemon.get("/healthz")[1])["state"] == "ok")
+        assert daemon.metrics()["telemetryd_store_lost_windows_total"] == 0
+        assert daemon.terminate() == 0
+
+
+def test_what_cannot_be_stored_at_the_end_is_said(tmp_path: Path, registry: Path) -> None:
+    """A stop that cannot store everything in its time ends with 1 and says how many windows are lost."""
+    blocks = traffic(1)
+    disk, prefix = small_disk(tmp_path, "256k")
+    settings = {"store": {"path": str(disk / "store")}, "limits": {"agent_datagrams_per_s": 0, "drain": "2 s"}}
+    daemon = DaemonProcess(tmp_path, registry, settings)
+    with daemon.start(prefix=prefix):
+        fill(Path(f"/proc/{daemon.process.pid}/root{disk}"))
+        send(daemon.sflow, datagrams(blocks))
+        daemon.wait_for("cannot store windows")
+        assert daemon.terminate() == 1
+        assert daemon.logged("stopped before everything was stored")[0]["windows_lost"] >= 1
 
 
 def test_it_names_what_keeps_it_from_starting(tmp_path: Path, registry: Path) -> None:

@@ -1,0 +1,118 @@
+"""Metrics: documented, well named, and what the counters say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from telemetryd.errors import InputError
+from telemetryd.live import AgentCounters, LiveCounters, SocketCounters
+from telemetryd.observe.clock import ClockState
+from telemetryd.observe.health import OK, State, combine, degraded, document, failed
+from telemetryd.observe.metrics import PREFIX, SpecCollector, exposition, reference
+from telemetryd.serve.loss import LossCounts
+from telemetryd.serve.metrics import BEGIN, METRICS, Observed, update
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
+
+LIVE = LiveCounters(
+    sockets=(
+        SocketCounters(received=100, processed=70, shed=15, capped=5, refused=8, short=2, kernel_drops=10),
+        SocketCounters(received=10, processed=10, kernel_drops=2),
+    ),
+    agents={"192.0.2.1": AgentCounters(received=100, shed=15, capped=5, lost=40, samples=700, samples_dropped=3)},
+    refused_sources={"192.0.2.99": 8},
+    undecodable={"datagram_short": 2},
+    unknown_structures=1,
+    flow_samples=700,
+    counters_samples=7,
+    discarded_packets=0,
+    late_samples=1,
+    duplicate_samples=2,
+    unplaced_samples=3,
+    windows=9,
+    last_delay_ns=40_000_000,
+    worst_delay_ns=90_000_000,
+    swaps=0,
+    clock=ClockState(),
+)
+
+
+def scrape(seen: Observed) -> dict[tuple[str, ...], float]:
+    text = exposition([SpecCollector(METRICS, lambda: seen)])().decode()
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_the_reference_is_up_to_date() -> None:
+    """docs/metrics.md names every metric: `python -m telemetryd.serve.metrics docs/metrics.md`."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert text.partition(BEGIN)[2].lstrip("\n") == reference(METRICS)
+    with pytest.raises(InputError):
+        update("no mark")
+
+
+def test_documented_and_scraped_names_are_the_same() -> None:
+    """What is scraped is documented, with its labels, and what is documented is scraped."""
+    seen = Observed(live=LIVE, health={"store": OK}, reloads={"done": 1})
+    text = exposition([SpecCollector(METRICS, lambda: seen)])().decode()
+    scraped = {re.split(r"[{ ]", line)[0] for line in text.splitlines() if line and not line.startswith("#")}
+    documented = set(re.findall(r"^\| `(telemetryd_\w+)`", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE))
+    assert scraped == documented
+
+
+def test_names_follow_the_conventions() -> None:
+    """Names are unique; counters, and they alone, end in _total; nothing is in bytes or milliseconds."""
+    names = [spec.name for spec in METRICS]
+    assert len(set(names)) == len(names)
+    for spec in METRICS:
+        assert spec.name.endswith("_total") == (spec.kind == "counter")
+        assert re.fullmatch(r"[a-z][a-z_]*", spec.name)
+        assert not re.search("bytes|_ms|_ns|packets_count", spec.name)
+
+
+def test_values_are_the_counters() -> None:
+    """Each datagram is under one outcome; the sums hold as in the engine."""
+    found = scrape(Observed(live=LIVE, health={"store": failed("x")}, started_ns=5_000_000_000))
+    outcomes = {key[1:]: value for key, value in found.items() if key[0] == f"{PREFIX}receive_datagrams_total"}
+    by_socket = [sum(v for labels, v in outcomes.items() if str(n) in labels) for n in range(2)]
+    assert by_socket == [one.received for one in LIVE.sockets]
+    assert found[f"{PREFIX}window_delay_seconds",] == 0.04
+    assert found[f"{PREFIX}component_state", "store"] == 2
+    assert found[f"{PREFIX}start_time_seconds",] == 5
+    assert found[f"{PREFIX}agent_lost_datagrams_total", "192.0.2.1"] == 20
+
+
+def test_a_scrape_before_the_first_socket_has_what_there_is() -> None:
+    """Without an engine there are no receive metrics, and no failure."""
+    found = scrape(Observed())
+    assert not any("receive" in name for name, *_ in found)
+    assert found[f"{PREFIX}store_rows_total",] == 0
+
+
+def test_loss_adds_up_once() -> None:
+    """What the kernel dropped is in the gaps of the sequence too, and counts once."""
+    loss = LossCounts.of(LIVE)
+    assert (loss.received, loss.kernel_drops, loss.network) == (100, 12, 8)
+    message = loss.message()
+    assert message["datagrams"] == {
+        "kernel_drops": 12, "network": 8, "shed": 15, "capped": 5, "refused": 8, "short": 2
+    }  # fmt: skip
+    assert message["share"] == (12 + 8 + 15 + 5) / 120
+    assert loss.since(loss).message()["share"] == 0
+    assert LossCounts().message()["share"] == 0
+
+
+def test_health_is_the_worst_of_the_parts() -> None:
+    """Reasons carry their component's name, the worst first."""
+    parts = {"a": OK, "b": degraded("slow"), "c": failed("gone")}
+    assert combine(parts).reasons == ("c: gone", "b: slow")
+    assert combine(parts).state == State.FAILED
+    assert degraded() == OK == combine({})
+    assert document(parts)["components"]["b"] == {"state": "degraded", "reasons": ["slow"]}
