@@ -341,7 +341,7 @@ cdef class Receiver:
     cdef Py_ssize_t receive_batch(self, int64_t wait_ns, int *failed) noexcept nogil:
         cdef pollfd waiting
         cdef timespec span
-        cdef int64_t linger_ns
+        cdef int64_t linger_ns, until_ns = monotonic_ns() + wait_ns
         cdef int n
         cdef uint32_t i
         if wait_ns > 0 and not self.behind:
@@ -356,8 +356,10 @@ cdef class Receiver:
                 return 0
             # Each wake costs as much as receiving a datagram, so let some accumulate; see linger_limit.
             linger_ns = <int64_t>self.receive_buffer * 1000000000 // LINGER_DIVISOR
-            span = as_timespec(min(self.linger_ns, wait_ns, linger_ns))
-            clock_nanosleep(CLOCK_MONOTONIC, 0, &span, NULL)
+            linger_ns = min(self.linger_ns, linger_ns, until_ns - monotonic_ns())
+            if linger_ns > 0:
+                span = as_timespec(linger_ns)
+                clock_nanosleep(CLOCK_MONOTONIC, 0, &span, NULL)
         failed[0] = self.read_memory()
         if failed[0]:
             return 0

@@ -41,7 +41,7 @@ class LiveSettings:
     agent_datagrams_per_s: int = 20_000
     batch_datagrams: int = 512
     max_octets: int = 9216
-    linger_ns: int = 5_000_000
+    linger_ns: int = 20_000_000
     decapsulate: bool = False
 
 

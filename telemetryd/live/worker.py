@@ -19,6 +19,8 @@ from telemetryd.schema import UsageWindow
 
 #: A silent socket's thread looks at the clock this often.
 WAIT_NS: Final = 50_000_000
+#: A batch is received so long before the end of a second: what comes later counts in the next one.
+GUARD_NS: Final = 300_000
 #: The second that a thread has passed when it has ended.
 FOREVER: Final = 1 << 62
 #: How much an agent may send at once, as seconds of its rate.
@@ -115,9 +117,13 @@ class Worker(threading.Thread):
                 return
 
     def _wait_ns(self) -> int:
-        """Return how long to wait for datagrams: not beyond the end of the second, since its window is due."""
+        """Return how long to wait for datagrams.
+
+        Not beyond the end of the second, since its window is due; and just before it what has accumulated is
+        received, so that it is in the window in which it came.
+        """
         left_ns = (self._second + 1) * WINDOW_NS - self._clock.now_ns()
-        return max(1, min(WAIT_NS, left_ns))
+        return max(1, min(WAIT_NS, left_ns - GUARD_NS if left_ns > GUARD_NS else left_ns))
 
     def _pass(self, now_ns: int) -> None:
         """Let time go on; at a new second, close the windows before it and take what was swapped in."""

@@ -185,19 +185,21 @@ class Receiver:
     def receive(self, wait_ns: int) -> int:
         """Receive a batch and return how many datagrams it hands on; ``is_behind`` says whether it was full.
 
-        Waits up to ``wait_ns`` for the first datagram (0: not at all), then lets more accumulate, unless the
-        batch before was full. The GIL is released meanwhile.
+        Waits up to ``wait_ns`` for the first datagram (0: not at all) and, within the same time, lets more
+        accumulate, unless the batch before was full. The GIL is released meanwhile.
 
         Raises
         ------
         OSError
             If the socket is broken.
         """
+        until_ns = time.monotonic_ns() + wait_ns
         if wait_ns > 0 and not self._is_behind:
             if not select.select([self._socket], [], [], wait_ns / 1e9)[0]:
                 self._read_memory()
                 return 0
-            time.sleep(min(self._linger_ns, wait_ns, linger_limit(self._receive_buffer)) / 1e9)
+            linger_ns = min(self._linger_ns, linger_limit(self._receive_buffer), until_ns - time.monotonic_ns())
+            time.sleep(max(linger_ns, 0) / 1e9)
         self._read_memory()
         now_ns = time.monotonic_ns()
         room = self.buffer.data
