@@ -1,16 +1,26 @@
-"""Everything that a configuration names, loaded: settings, registry, tables. All of it, or every mistake."""
+"""Everything that a configuration names, loaded: settings, registry, tables. All of it, or every mistake.
+
+A daemon under load has it done by another process (``python -m telemetryd.configuration FILE``): loading is a
+second of pure Python, which would keep the receiving threads from the interpreter's lock.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import pickle
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from telemetryd.classify.compile import compile_registry
 from telemetryd.classify.tables import Tables
 from telemetryd.config.settings import Loaded, Settings, load_settings
-from telemetryd.errors import Problem, ProblemsError
+from telemetryd.errors import Problem, ProblemsError, TelemetrydError
 from telemetryd.registry.load import load_registry
 from telemetryd.registry.models import Registry
+
+LIMIT_S: Final = 110.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +62,50 @@ def load_configuration(file: Path) -> Configuration:
         raise ProblemsError([Problem(*position, f'"registry": {directory} {what}', remedy)])
     registry = load_registry(directory)
     return Configuration(loaded, registry, compile_registry(registry))
+
+
+async def load_elsewhere(file: Path) -> Configuration:
+    """Load a configuration in another process; as :func:`load_configuration`.
+
+    Raises
+    ------
+    ProblemsError
+        With every mistake.
+    TelemetrydError
+        If the process fails, or takes longer than :data:`LIMIT_S`.
+    """
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", __name__, str(file), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            octets, _ = await child.communicate()
+    except TimeoutError as error:
+        raise TelemetrydError(f"loading {file} took longer than {LIMIT_S:.0f} s") from error
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    if child.returncode != 0:
+        raise TelemetrydError(f"the process that loads {file} ended with {child.returncode}: see the log before this")
+    loaded = await asyncio.to_thread(pickle.loads, octets)
+    if isinstance(loaded, Configuration):
+        return loaded
+    raise ProblemsError(loaded)
+
+
+def main(arguments: list[str]) -> None:
+    """Write the configuration that is named on the command line to stdout, or the list of its problems."""
+    result: Configuration | list[Problem]
+    try:
+        result = load_configuration(Path(arguments[0]))
+    except ProblemsError as error:
+        result = error.problems
+    sys.stdout.buffer.write(pickle.dumps(result, pickle.HIGHEST_PROTOCOL))
+
+
+if __name__ == "__main__":
+    # As the module of its name, not as __main__: the classes must be those that the reader knows.
+    from telemetryd.configuration import main as named_main
+
+    named_main(sys.argv[1:])

@@ -18,7 +18,7 @@ from typing import Final
 from telemetryd import __version__
 from telemetryd.component import Component
 from telemetryd.config.settings import changes
-from telemetryd.configuration import Configuration, load_configuration
+from telemetryd.configuration import Configuration, load_elsewhere
 from telemetryd.errors import ProblemsError, TelemetrydError
 from telemetryd.observe import log
 from telemetryd.observe.health import Health, State, combine
@@ -169,7 +169,7 @@ class Daemon:
         async with self._one_reload:
             self._notifier.reloading()
             try:
-                new = await asyncio.to_thread(load_configuration, self._file)
+                new = await load_elsewhere(self._file)
                 result = self._swap(new)
             except TelemetrydError as error:
                 problems = tuple(map(str, error.problems)) if isinstance(error, ProblemsError) else (str(error),)
