@@ -294,3 +294,11 @@ def test_an_interrupt_ends_with_exact_counts(collector):
     while len(collector.received) < summary["total"]["datagrams"] and time.monotonic() < deadline:
         threading.Event().wait(0.01)
     check_agents(summary, [data for _, data in collector.received])
+
+
+def test_every_field_of_the_summary_is_documented(collector, capture):
+    """docs/send.md names them all."""
+    summary = send(collector, str(capture), "--speed", "max", "--loss", "0.1")
+    text = (Path(__file__).parents[2] / "docs" / "send.md").read_text(encoding="utf-8")
+    for name in [*summary, *summary["target"], *summary["agents"][0]]:
+        assert f"`{name}`" in text, name
