@@ -5,7 +5,9 @@ sources, is sampled at random 1 in N with a true sample pool, and goes through t
 the scaling and the intervals that the daemon uses. A cell is a key in a window in which it sent anything;
 it is covered where the interval holds its true octets (or packets), the interval of zero samples included.
 
-`--write` puts the figures into docs/figures/coverage.csv and draws docs/figures/coverage.svg.
+Many sparse sources with lost datagrams and a cold start are run by `benchmarks.sparse`.
+
+`--write` puts the figures into docs/figures/coverage.csv and bias.csv, and draws docs/figures/coverage.svg.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import sparse
 from telemetryd._ext import load
 from telemetryd.aggregate.interval import interval
 from telemetryd.aggregate.windows import WINDOW_NS, Windows
@@ -318,7 +321,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--windows", type=int, default=3)
-    parser.add_argument("--write", action="store_true", help="write docs/figures/coverage.{csv,svg}")
+    parser.add_argument("--sparse-seeds", type=int, default=100)
+    parser.add_argument("--write", action="store_true", help="write docs/figures/{coverage.csv,coverage.svg,bias.csv}")
     arguments = parser.parse_args()
     counts: Counts = {}
     for rate, loss in [*((rate, 0.0) for rate in RATES), (1024, 0.05)]:
@@ -330,10 +334,12 @@ def main() -> int:
                 f"{one.cells:>10,} cells, {one.coverage:7.2%} covered",
                 flush=True,
             )
+    biases = sparse.measure_all(arguments.sparse_seeds)
     if arguments.write:
         write(counts)
         draw()
-    fails = 0
+        sparse.write(biases, FIGURES / "bias.csv")
+    fails = sum(abs(bias.ratio - 1.0) > 3.0 * bias.error or bias.coverage < 0.93 for *_, bias in biases)
     for what in ("octets", "packets"):
         large, small = pool(counts, what, True), pool(counts, what, False)
         print(f"{what}: {large.coverage:.2%} of {large.cells:,} cells with >= 20 expected samples (93 to 98 %),")

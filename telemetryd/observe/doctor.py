@@ -151,11 +151,12 @@ def check_backlog(root: Path = ROOT) -> Check:
     except OSError:
         return warn(name, "/proc/net/softnet_stat cannot be read", "run telemetryd doctor on the host itself")
     dropped = sum(int(line.split()[1], 16) for line in lines if line)
+    limit = "net.core.netdev_max_backlog is " + ("not to be seen here" if most is None else str(most))
     if dropped:
         wanted = max(10_000, 2 * (most or 0))
-        finding = f"{dropped:,} packets dropped since boot, net.core.netdev_max_backlog is {most}"
+        finding = f"{dropped:,} packets dropped since boot, {limit}"
         return warn(name, finding, f"sysctl -w net.core.netdev_max_backlog={wanted}")
-    return ok(name, f"no packet dropped since boot, net.core.netdev_max_backlog is {most}")
+    return ok(name, f"no packet dropped since boot, {limit}")
 
 
 class _Timex(ctypes.Structure):

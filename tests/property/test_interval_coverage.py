@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+
 import pytest
 
+from benchmarks import sparse
 from benchmarks.coverage import RATES, Counts, count, pool, read
 from telemetryd._ext import is_disabled
 
@@ -62,3 +65,25 @@ def test_the_committed_figures() -> None:
         large, small = pool(counts, what, True), pool(counts, what, False)
         assert 0.93 <= large.coverage <= 0.98
         assert small.coverage >= 0.93 and small.without_samples > 1_000_000
+
+
+@pytest.mark.parametrize("load", sparse.LOADS)
+def test_sparse_sources_are_not_biased(load: str) -> None:
+    """Sources of few samples, 30 % of the datagrams lost, from the first second on: totals are true on average."""
+    if is_disabled():
+        pytest.skip("the twins would take minutes; test_scaling holds the same formulas")
+    for bias in sparse.measure(sparse.RATE, 0.3, load, seeds=5, windows=100):
+        # A fifth of a per cent is what the mean of a ratio leaves; 5 networks make the error itself uncertain.
+        assert abs(bias.ratio - 1.0) < 5.0 * bias.error + 0.002
+        assert bias.error < 0.1
+        assert bias.coverage >= 0.93
+
+
+def test_the_committed_biases() -> None:
+    """docs/figures/bias.csv: every load, with and without loss, within three standard errors of the truth."""
+    with (sparse.FIGURES / "bias.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(sparse.LOADS) * len(sparse.LOSSES) * 2
+    for row in rows:
+        assert abs(float(row["ratio"]) - 1.0) <= 3.0 * float(row["standard_error"]), row
+        assert float(row["coverage"]) >= 0.93
