@@ -12,9 +12,11 @@ import pytest
 
 from telemetryd.errors import StoreError
 from telemetryd.observe.health import State
+from telemetryd.observe.systemd import Notifier
 from telemetryd.schema import UsageWindow
 from telemetryd.store.embedded import Store
 from telemetryd.store.levels import SECOND_NS
+from telemetryd.supervisor import Supervisor
 from telemetryd.writer import Backlog, StoreWriter, origin_of
 from tests.storing import BASE, window
 
@@ -127,6 +129,54 @@ def test_a_store_that_refuses_is_a_state_and_loses_nothing_that_fits(tmp_path: P
 
     run(writer, story)
     assert stored(tmp_path / "store") == [one.start_ns for one in windows]
+
+
+class BlockingStore(RefusingStore):
+    """A store whose appends take as long as the test wants."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.is_called = threading.Event()
+        self.may_go_on = threading.Event()
+
+    def append(self, *arguments: Any) -> Any:
+        self.is_called.set()
+        assert self.may_go_on.wait(DEADLINE_S)
+        return self._store.append(*arguments)
+
+
+def test_a_slow_store_is_a_state_and_cannot_hold_up_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An append that takes long makes the writer degraded; at the end of the drain it is left behind, exit code 1."""
+    monkeypatch.setattr("telemetryd.writer.BEHIND_NS", 1)
+    stores: list[BlockingStore] = []
+
+    def open_store(path: Path, levels: Any) -> Any:
+        stores.append(BlockingStore(Store.open(path, levels=levels)))
+        return stores[-1]
+
+    writer = StoreWriter(tmp_path / "store", {}, ROOMY, BASE, open_store)
+    supervisor: list[Supervisor] = []
+
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    async def whole() -> int:
+        notifier = Notifier()
+        supervisor.append(Supervisor([writer], drain_s=0.1, notifier=notifier, reload=never, status=lambda: ""))
+        async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group:
+            running = group.create_task(supervisor[0].run())
+            await writer.started.wait()
+            for one in seconds(0, 3):
+                writer.put(one)
+            await until(lambda: stores[0].is_called.is_set())
+            assert "too slow" in writer.health().reasons[0]
+            supervisor[0].stop("test")
+        stores[0].may_go_on.set()
+        return running.result()
+
+    assert asyncio.run(whole()) == 1
+    assert supervisor[0].late == ["store"]
+    stores[0].close()
 
 
 def test_a_full_backlog_loses_the_oldest_and_counts_them() -> None:
