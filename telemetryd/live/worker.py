@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Final
 
@@ -28,6 +30,13 @@ BURST_SECONDS: Final = 1.0
 
 #: (number of the socket, the second that its thread has passed all before of, windows that it closed).
 Passed = tuple[int, int, list[UsageWindow]]
+
+
+def show_name() -> None:
+    """Give the calling thread its name in the kernel too, so that `top -H` and `perf` show it."""
+    thread = threading.current_thread()
+    with contextlib.suppress(OSError):  # without /proc it goes without
+        Path(f"/proc/self/task/{thread.native_id}/comm").write_text(thread.name)
 
 
 class Worker(threading.Thread):
@@ -91,6 +100,7 @@ class Worker(threading.Thread):
     def run(self) -> None:
         """Run until :meth:`stop` or a failure."""
         windows: list[UsageWindow] = []
+        show_name()
         try:
             self._run()
             windows = self._pipeline.windows.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 import time
 from collections import Counter
@@ -24,6 +25,7 @@ from telemetryd.ingest.generate.plan import write_registry
 from telemetryd.ingest.generate.profiles import known_truth
 from telemetryd.ingest.generate.traffic import GeneratedBlock
 from telemetryd.live import LiveEngine, LiveSettings, open_sockets
+from telemetryd.live.engine import SWITCH_INTERVAL_S
 from telemetryd.observe.clock import Clock, DisciplinedClock
 from telemetryd.pipeline import Pipeline
 from telemetryd.registry.load import load_registry
@@ -321,6 +323,14 @@ def offline_one(tables: Tables, datagrams: list[bytes]) -> list[UsageWindow]:
     offsets = (np.cumsum(lengths, dtype=np.uint64) - lengths).astype(np.uint64)
     pipeline = Pipeline(tables)
     return pipeline.add(buffer, offsets, lengths, np.full(len(lengths), SECOND, np.int64)) + pipeline.windows.flush()
+
+
+def test_threads_switch_fast_while_the_engine_runs(city: tuple[Tables, Tables, list[GeneratedBlock]]) -> None:
+    """Other Python code cannot hold up reception for long, and what was set before comes back."""
+    before = sys.getswitchinterval()
+    with running(city[0]):
+        assert sys.getswitchinterval() == pytest.approx(SWITCH_INTERVAL_S)
+    assert sys.getswitchinterval() == pytest.approx(before)
 
 
 def test_the_heartbeat_goes_on_in_silence(city: tuple[Tables, Tables, list[GeneratedBlock]]) -> None:
