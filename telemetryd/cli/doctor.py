@@ -72,7 +72,7 @@ def examine(config: Path) -> list[Check]:
         return checks
     listen = settings.listen
     bound = host.bound_sockets(listen.port)
-    held = holders(listen.port) if bound else []
+    held = [_by_command(who) for who in holders(listen.port)] if bound else []
     if settings.registry.is_dir():
         directory = settings.registry
         checks.append(_look("registry files", lambda: host.check_readable("registry files", directory, who)))
@@ -86,6 +86,16 @@ def examine(config: Path) -> list[Check]:
         _look("store", lambda: host.check_store(store, who)),
         _look("disk", lambda: host.check_disk(store)),
     ]
+
+
+def _by_command(who: str) -> str:
+    """Call a process ``telemetryd (pid N)`` whose command is that, whatever interpreter runs it."""
+    pid = who.rpartition(" ")[2].rstrip(")")
+    try:
+        words = Path("/proc", pid, "cmdline").read_bytes().split(b"\0")[:3]
+    except OSError:  # it has ended meanwhile
+        return who
+    return f"telemetryd (pid {pid})" if any(Path(os.fsdecode(word)).name == "telemetryd" for word in words) else who
 
 
 def _look(name: str, check: Callable[[], Check]) -> Check:

@@ -258,3 +258,25 @@ def test_a_bad_configuration_fails(
     out = capsys.readouterr().out
     assert "FAIL" in out and expected in out
     assert "clock" in out
+
+
+def test_a_daemon_is_known_by_its_command(tmp_path: Path) -> None:
+    """Started by an interpreter (`python .../telemetryd run`) it is no stranger at the port; other programs are."""
+    for name, verdict in (("telemetryd", "ok"), ("sfcapd", "fail")):
+        program = tmp_path / name
+        program.write_text(
+            "import socket\none = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\none.bind(('127.0.0.1', 0))\n"
+            "print(one.getsockname()[1], flush=True)\ninput()\n"
+        )
+        with subprocess.Popen(
+            [sys.executable, str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdin is not None and process.stdout is not None
+            port = int(process.stdout.readline())
+            file = tmp_path / "telemetryd.yaml"
+            file.write_text(f"version: 1\nregistry: {REGISTRY}\nlisten: {{port: {port}}}\n")
+            found = json.loads(run("--config", str(file), "--json").stdout)
+            process.stdin.write("\n")
+            process.stdin.flush()
+        (check,) = [check for check in found["checks"] if check["name"] == f"UDP port {port}"]
+        assert (check["verdict"], f"pid {process.pid}" in check["finding"]) == (verdict, True)
