@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ from typing import Annotated
 import typer
 
 from telemetryd.cli.config import DEFAULT_FILE
+from telemetryd.errors import EXIT_OK
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -27,6 +29,10 @@ def run(
 
     Exit codes: 0 ended by a signal, 1 failed or could not store everything, 2 invalid configuration.
     """
+    # Until the supervisor listens to them: nothing has begun yet that would have to be finished.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(EXIT_OK))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     import asyncio
 
     from telemetryd.configuration import load_configuration
@@ -39,6 +45,9 @@ def run(
     daemon = Daemon(config, configuration, notifier=Notifier.from_environment(), listen_fds=listen_fds())
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         code = runner.run(daemon.run())
+        # The work is done: nothing shall change the exit code any more.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
         if daemon.has_left_threads:
             # A thread hangs in the store or the socket: the interpreter would wait for it without end.
             sys.stderr.flush()

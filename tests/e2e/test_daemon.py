@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,7 @@ from tests.daemon_process import DEADLINE_S, DaemonProcess, send
 if is_disabled():
     pytest.skip("the twins are held to the compiled stages elsewhere", allow_module_level=True)
 
+EXAMPLE_CITY = Path(__file__).parents[2] / "policies" / "example-city" / "registry"
 SIZES = {"departments": 12, "applications": 40, "cores": 4}
 Totals = dict[tuple[str, ...], tuple[int, int]]
 
@@ -340,3 +342,58 @@ def test_a_signal_during_the_start_ends_it(tmp_path: Path, registry: Path, numbe
     daemon.wait_for("listening", component="http")
     daemon.signal(number)
     assert daemon.wait() == 0, "".join(daemon.stderr)
+
+
+def test_a_signal_before_anything_has_begun_ends_it(tmp_path: Path) -> None:
+    """While the configuration is loaded, SIGHUP is ignored and SIGTERM ends with 0."""
+    daemon = DaemonProcess(tmp_path, EXAMPLE_CITY).start(wait=False)
+    status = Path(f"/proc/{daemon.process.pid}/status")
+
+    def is_caught(number: signal.Signals, mask: str) -> bool:
+        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return bool(int(fields[mask], 16) >> (number - 1) & 1)  # proc(5)
+
+    daemon.until(lambda: is_caught(signal.SIGHUP, "SigIgn"))
+    daemon.signal(signal.SIGHUP)
+    daemon.signal(signal.SIGTERM)
+    assert daemon.wait() == 0, "".join(daemon.stderr)
+
+
+def ask(daemon: DaemonProcess, *arguments: str) -> tuple[int, dict[str, Any]]:
+    """Run a verb of the control service; return exit code and JSON."""
+    command = [sys.executable, "-m", "telemetryd", *arguments, "--json", "--socket", str(daemon.control)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_it_answers_the_control_service(tmp_path: Path, registry: Path) -> None:
+    """`status`, `top` and `reload` say what the daemon received, how fast, and what a reload changed."""
+    blocks = traffic(1)
+    with DaemonProcess(tmp_path, registry) as daemon:
+        sent = send(daemon.sflow, datagrams(blocks))
+        daemon.until(lambda: daemon.metrics()["telemetryd_store_rows_total"] > 0)
+        code, status = ask(daemon, "status")
+        assert (code, status["state"], status["pid"]) == (0, "ok", daemon.process.pid)
+        assert [one["counts"]["processed"] for one in status["sockets"]] == [sent]
+        assert sum(one["counts"]["received"] for one in status["agents"]) == sent
+        assert status["loss"]["share"] == 0
+        assert status["store"]["counts"]["lost_windows"] == 0
+
+        code, update = ask(daemon, "top")
+        assert code == 0
+        assert update["total"]["samples"] <= packets_of(blocks)  # rates are over the last seconds
+        assert {row["name"] for row in update["departments"]} <= {key[2] for key in truth(blocks, "totals")}
+
+        (registry / "more.yaml").write_text("version: 1\ndepartments: [{name: added}]\n")
+        code, result = ask(daemon, "reload")
+        assert (code, result["reloaded"]) == (0, True)
+        assert any(change.startswith("registry: departments 12 -> 13") for change in result["changes"])
+
+        (registry / "more.yaml").write_text("version: 1\ndepartments: [{name: added, name: again}]\n")
+        code, result = ask(daemon, "reload")
+        assert (code, result["reloaded"]) == (2, False)
+        assert "more.yaml:2:29" in result["problems"][0]
+        code, status = ask(daemon, "status")
+        assert (code, status["state"], status["reloads"]) == (0, "degraded", 1)
+        assert daemon.terminate() == 0
+    assert stored(daemon.store, Table.TOTALS) == truth(blocks, "totals")
