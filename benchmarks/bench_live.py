@@ -9,6 +9,7 @@ buffer that net.core.rmem_max allows.
 from __future__ import annotations
 
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from benchmarks.live_peers import BUFFER, PEERS, Bare, Ours, OursForced, Receiver
+from benchmarks.live_peers import BUFFER, PEERS, Bare, Ours, OursForced, Receiver, waited_seconds
 from benchmarks.report import Figure
 from telemetryd.ingest.generate.loads import city_repeated
 from telemetryd.ingest.generate.pace import Pace
@@ -30,6 +31,8 @@ STRETCH_SAMPLES = 200_000
 LIMIT_RATE = 4_000_000.0  # above what any sender here can do
 TRIAL_S, SHORT_S = 3.0, 0.3
 STEPS = 6
+TRIES = 2
+DISTURBED = 0.03  # of the time: with more, others had the processors
 SETTLE_S = 10.0
 STILL_S = 1.5  # a count that has not changed for so long is final: ours is published once a second
 BACKLOG_SHARE = 0.5  # of the buffer: more at the end of a run means that the receiver does not keep up
@@ -37,13 +40,17 @@ BACKLOG_SHARE = 0.5  # of the buffer: more at the end of a run means that the re
 
 @dataclass(slots=True)
 class Trial:
-    """One run: what was sent, and what of it got lost in the socket and inside the receiver (samples)."""
+    """One run: what was sent, and what of it got lost in the socket and inside the receiver (samples).
+
+    ``waited`` is the time that sender and receiver waited for their processors, over the time of the run.
+    """
 
     rate: float
     samples: int
     drops: int
     kept_up: bool
     cpu_s: float
+    waited: float
     inside: int = 0
 
     @property
@@ -62,23 +69,26 @@ class Stream:
         """Send for so long, at a rate or as fast as it goes (``LIMIT_RATE``)."""
         target = parse_target(f"127.0.0.1:{receiver.port}")
         pace = Pace(samples_per_s=rate) if rate < LIMIT_RATE else Pace()
-        drops, cpu = receiver.drops(), receiver.cpu_seconds()
+        drops, cpu, waited = receiver.drops(), receiver.cpu_seconds(), self._waited(receiver)
         run = Sending(target, pace, seconds=seconds)
         run.run(self._stretches_of_this_run())
-        backlog = receiver.backlog()
+        backlog, waited = receiver.backlog(), self._waited(receiver) - waited
         deadline = time.monotonic() + SETTLE_S
         while receiver.backlog() and time.monotonic() < deadline:
             time.sleep(0.01)
         total = run.total()
-        if run.refused:
-            raise RuntimeError(f"{receiver.name} stopped listening")
         return Trial(
             total.flow_samples / run.elapsed_s,
             total.flow_samples,
             receiver.drops() - drops,
-            backlog <= BACKLOG_SHARE * receive_buffer(),
+            not run.refused and backlog <= BACKLOG_SHARE * receive_buffer(),
             receiver.cpu_seconds() - cpu,
+            waited / run.elapsed_s,
         )
+
+    @staticmethod
+    def _waited(receiver: Receiver) -> float:
+        return receiver.waited_seconds() + waited_seconds(os.getpid())
 
     def _stretches_of_this_run(self) -> Iterator[Stretch]:
         """Yield stretches without closing the endless ones at the end of a run."""
@@ -91,24 +101,28 @@ def receive_buffer() -> int:
     return 2 * int(Path("/proc/sys/net/core/rmem_max").read_text())
 
 
-def highest_rate(attempt: Callable[[float], Trial], steps: int) -> Trial | None:
+def highest_rate(attempt: Callable[[float], Trial], steps: int, tries: int = TRIES) -> Trial | None:
     """Return the loss-free trial with the highest rate: the sender's limit first, then halving the distance.
 
-    A trial that loses is tried once more, since a shared machine stalls now and then.
+    A trial that loses is tried again, and again where other programs had the processors meanwhile.
     """
 
-    def best_of_two(rate: float) -> Trial:
-        first = attempt(rate)
-        return first if first.loss_free else attempt(rate)
+    def best_of(rate: float) -> Trial:
+        trial = attempt(rate)
+        for number in range(1, 2 * tries):
+            if trial.loss_free or (number >= tries and trial.waited < DISTURBED):
+                break
+            trial = attempt(rate)
+        return trial
 
-    fastest = best_of_two(LIMIT_RATE)
+    fastest = best_of(LIMIT_RATE)
     if fastest.loss_free:
         return fastest
     best: Trial | None = None
     low, high = 0.0, fastest.rate
     for _ in range(steps):
         middle = (low + high) / 2
-        trial = best_of_two(middle)
+        trial = best_of(middle)
         if trial.loss_free:
             best, low = trial, middle
         else:
@@ -187,7 +201,10 @@ def measure(kind: type[Receiver], stream: Stream, cpu: int, short: bool) -> list
         base = runs.run(BASE_RATE, 1 if short else 3)
         rss = runs.rss_mib
         # the short run shows that each one is fed and asked, and is over soon
-        best = base if short and not kind.lasting else highest_rate(runs.run, 0 if short else STEPS)
+        if short:
+            best = base if not kind.lasting else highest_rate(runs.run, steps=0, tries=1)
+        else:
+            best = highest_rate(runs.run, STEPS)
     fastest = best is not None and best is not base and best.rate == max(trial.rate for trial in runs.trials)
     note = f"{kind.does}; as fast as the sender goes" if fastest else kind.does
     silent = [trial for trial in runs.trials if trial.inside > 0]
@@ -196,10 +213,14 @@ def measure(kind: type[Receiver], stream: Stream, cpu: int, short: bool) -> list
         note += f"; in {len(silent)} faster runs {kind.lost_inside} {lost / of:.1%} of the samples, none in the socket"
     at = f"at {base.rate:,.0f} samples/s" + (f", {base.drops} datagrams dropped" if base.drops else "")
     fast = best.cpu_s / best.samples * 1e6 if best else 0.0
+    waited = 100 * statistics.median(trial.waited for trial in runs.trials)
     return [
         Figure(f"{kind.name}: highest loss-free rate", (best.rate if best else 0) / 1e6, "M samples/s", note),
         Figure(f"{kind.name}: processor, slow", base.cpu_s / base.samples * 1e6, "CPU s per M samples", at),
         Figure(f"{kind.name}: processor, fast", fast, "CPU s per M samples", "at its highest loss-free rate"),
+        Figure(
+            f"{kind.name}: waited for a processor", waited, "%", "median of its runs; above 3 the rates mean little"
+        ),
         Figure(f"{kind.name}: memory", rss, "MiB", "resident, greatest at the slow rate"),
     ]
 

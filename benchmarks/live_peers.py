@@ -131,6 +131,10 @@ class Receiver:
         # the clock of another process, as clock_getcpuclockid(3) makes it; /proc counts in ticks of 10 ms
         return sum(time.clock_gettime(~pid << 3 | 2) for pid in self._members())
 
+    def waited_seconds(self) -> float:
+        """Return how long its threads were ready and another program had the processor."""
+        return sum(waited_seconds(pid) for pid in self._members())
+
     def rss_mib(self) -> float:
         """Return the greatest resident memory so far, summed over the group."""
         total = 0
@@ -297,6 +301,15 @@ class Goflow2(Receiver):
 
 
 PEERS: tuple[type[Receiver], ...] = (Sfcapd, Sfacctd, Goflow2)
+
+
+def waited_seconds(pid: int) -> float:
+    """Return how long a process's threads waited for a processor so far (its schedstat files, second number)."""
+    total = 0
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            total += int(path.read_text().split()[1])
+    return total / 1e9
 
 
 def free_port(kind: int = socket.SOCK_DGRAM) -> int:

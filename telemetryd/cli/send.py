@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 CITY_SECONDS: Final = 60.0
+ENDLESS_S: Final = 1e6
 EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 _FAULTS: Final = "Faults"
 _CITY: Final = "With --city"
@@ -155,7 +156,8 @@ def _city(
         return city_repeated(directory, repeat, seed, rate)
     if rate is not None:
         return city_at_rate(directory, rate, duration * gain * 1.1 + 2, seed, **events)
-    event_s = duration * (factor or 1.0) * gain + 1
+    # as fast as it goes, the clock ends it and not the traffic
+    event_s = duration * factor * gain + 1 if factor is not None else ENDLESS_S
     first = start if start is not None else time.time_ns()
     traffic = directory.parent / "traffic"
     return city_day(directory, traffic, first, event_s, seed, scale=scale, sampling=sampling, **events)
