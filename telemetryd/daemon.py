@@ -70,6 +70,7 @@ class Daemon:
         settings = configuration.settings
         self._file = file
         self._configuration = configuration
+        self._settings = settings  # those that the components were made with
         self._notifier = notifier
         self._log = log.Log("daemon")
         self._started_ns = self._loaded_ns = time.time_ns()
@@ -193,7 +194,7 @@ class Daemon:
         self._updates.replace(new.registry)
         log.set_level(new.settings.log.level)
         changed = changes(before, new.settings)
-        needs_restart = [path for path in changed if path not in RELOADABLE]
+        needs_restart = [path for path in changes(self._settings, new.settings) if path not in RELOADABLE]
         differences = [path for path in changed if path in RELOADABLE]
         for name, entries in new.registry:
             count, was = len(entries), len(old.registry.section(name))

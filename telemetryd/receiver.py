@@ -74,6 +74,7 @@ class LiveReceiver(Component):
         self._fds = fds
         self._log = Log(self.name)
         self._engine: LiveEngine | None = None
+        self._is_running = False
         self._losses: deque[dict[str, int]] = deque(maxlen=RECENT_SAMPLES)
         self._keep_share = 1.0
         self._refused = 0
@@ -104,13 +105,14 @@ class LiveReceiver(Component):
             engine = await asyncio.to_thread(LiveEngine, sockets, self._tables, self._settings, self._on_window)
             self.endpoints = [_endpoint(one.getsockname()) for one in sockets]
             engine.start()
-            self._engine = engine
+            self._engine, self._is_running = engine, True
             self._log.info("receiving", at=self.endpoints[0], sockets=len(sockets), handed_over=bool(self._fds))
             self.started.set()
             try:
                 await self._watch(engine)
             finally:
                 await asyncio.to_thread(engine.drain, self._drain_s)
+                self._is_running = False
             if engine.failure is not None:
                 raise engine.failure
         finally:
@@ -128,8 +130,10 @@ class LiveReceiver(Component):
         return None if self._engine is None else self._engine.counters()
 
     def is_alive(self) -> bool:
-        """Whether every thread of the engine makes progress; true before the engine runs, too."""
-        return self._engine is None or time.monotonic_ns() - self._engine.heartbeat_ns < STALLED_NS
+        """Whether every thread of the engine makes progress; true before it runs and after it was drained, too."""
+        if self._engine is None or not self._is_running:
+            return True
+        return time.monotonic_ns() - self._engine.heartbeat_ns < STALLED_NS
 
     def health(self) -> Health:
         """Failed without progress; degraded while datagrams are lost, for a minute after the last."""

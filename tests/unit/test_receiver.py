@@ -147,6 +147,25 @@ def test_loss_is_a_state_for_a_minute() -> None:
     asyncio.run(story())
 
 
+def test_a_stall_is_a_failure_while_it_runs_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without progress the receiver is failed and not alive; once drained, its threads need not move any more."""
+    component = receiver()
+
+    async def story() -> None:
+        task = await started(component)
+        monkeypatch.setattr("telemetryd.receiver.STALLED_NS", 0)
+        assert not component.is_alive()
+        assert "has made no progress" in component.health().reasons[0]
+        assert component.health().state == State.FAILED
+        component.stop()
+        async with asyncio.timeout(DEADLINE_S):
+            await task
+        assert component.is_alive()
+        assert component.health() == OK
+
+    asyncio.run(story())
+
+
 def test_before_it_runs_it_is_inert() -> None:
     """Making the component opens nothing; it has no counts and no complaints."""
     component = receiver()
