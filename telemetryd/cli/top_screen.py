@@ -74,16 +74,18 @@ class TopScreen(App[None]):
 
     def compose(self) -> ComposeResult:
         """Lay out heading, tabs, table, filter and keys."""
-        yield Static(id="heading", markup=False)
+        self._heading = Static(id="heading", markup=False)
+        self._table: DataTable[Text] = DataTable(cursor_type="row", zebra_stripes=True)
+        yield self._heading
         yield Tabs(*(Tab(view, id=view) for view in VIEWS), active=self.view)
-        yield DataTable(cursor_type="row", zebra_stripes=True)
+        yield self._table
         yield Input(placeholder="part of a name or title", id="filter")
         yield Footer()
 
     def on_mount(self) -> None:
         """Start to follow the daemon."""
         self.query_one(Tabs).can_focus = False
-        self.query_one(DataTable).focus()
+        self._table.focus()
         self.refresh_all()
         self.run_worker(self._follow(), name="follow", exclusive=True)
 
@@ -158,7 +160,7 @@ class TopScreen(App[None]):
 
     def _leave_filter(self) -> None:
         self.query_one("#filter", Input).remove_class("shown")
-        self.query_one(DataTable).focus()
+        self._table.focus()
 
     # --- what is shown ------------------------------------------------------------------------------
 
@@ -172,7 +174,8 @@ class TopScreen(App[None]):
 
     def refresh_all(self) -> None:
         """Draw everything from what is known now; the cursor stays on its row."""
-        head = self.query_one("#heading", Static)
+        if not self._table.is_attached:
+            return  # the user has quit, and the screen is being taken down while this update comes
         lines = heading(self.latest) if self.latest else []
         if self.paused:
             lines.append("PAUSED - p goes on")
@@ -180,9 +183,9 @@ class TopScreen(App[None]):
             lines.append(f"filter: {self.words}")
         if self.trouble:
             lines.append(self.trouble)
-        head.update("\n".join(lines))
-        head.set_classes("away" if self.trouble else self.latest["state"] if self.latest else "")
-        table: DataTable[Text] = self.query_one(DataTable)
+        self._heading.update("\n".join(lines))
+        self._heading.set_classes("away" if self.trouble else self.latest["state"] if self.latest else "")
+        table = self._table
         row, top = table.cursor_row, table.scroll_y
         table.clear(columns=True)
         is_link = self.view == "links"

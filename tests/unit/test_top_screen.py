@@ -187,6 +187,20 @@ def test_daemon_goes_away_and_comes_back(monkeypatch: pytest.MonkeyPatch, tmp_pa
     asyncio.run(run())
 
 
+def test_update_at_the_end_is_dropped() -> None:
+    """Rule: an update, or the loss of the daemon, that comes while the screen is taken down is no error."""
+    screens: list[TopScreen] = []
+
+    async def scene(screen: TopScreen, pilot: Pilot[None], backend: Backend) -> None:
+        screens.append(screen)
+        for child in list(screen.screen.children):
+            await child.remove()
+        screen.take(update(1))
+
+    play(scene)
+    screens[0].take(update(2))
+
+
 def test_textual_is_optional(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Rule: without textual the message names the extra that brings it."""
     real = builtins.__import__
