@@ -29,6 +29,8 @@ from telemetryd.store.levels import LEVELS, Level
 ORIGIN_PREFIX: Final = "live:"
 APPEND_EVERY_S: Final = 1.0
 APPEND_WINDOWS: Final = 60
+#: What is being appended is a quarter of the backlog's memory at most (and the roll-ups of it).
+TAKE_SHARE: Final = 4
 FIRST_RETRY_S: Final = 0.5
 LONGEST_RETRY_S: Final = 30.0
 BEHIND_NS: Final = 5_000_000_000
@@ -80,11 +82,16 @@ class Backlog:
             return lost
 
     def take(self, limit: int) -> list[UsageWindow]:
-        """Remove and return the oldest windows, at most ``limit``."""
+        """Remove and return the oldest windows: one at least, ``limit`` or a share of the memory at most."""
         with self._lock:
-            taken = [self._windows.popleft() for _ in range(min(limit, len(self._windows)))]
-            self._octets -= sum(octets for _, octets, _ in taken)
-            return [window for _, _, window in taken]
+            taken: list[UsageWindow] = []
+            room = self._limit // TAKE_SHARE
+            while self._windows and len(taken) < limit and (not taken or self._windows[0][1] <= room):
+                _, octets, window = self._windows.popleft()
+                self._octets -= octets
+                room -= octets
+                taken.append(window)
+            return taken
 
     def age_ns(self) -> int:
         """Return how long the oldest window has waited, 0 if there is none."""
@@ -191,8 +198,7 @@ class StoreWriter(Component):
             await self._append_until_stopped(store)
         except asyncio.CancelledError:
             # An append may be under way in its thread: the lock stays until the process ends.
-            left = len(self._backlog) + sum(window.span_ns == self._shortest_ns for window in self._pending)
-            self._log.error("stopped before everything was stored", windows_lost=left)
+            self._log.error("stopped before everything was stored", windows_lost=self._waiting)
             raise
         except BaseException:
             store.close()
@@ -203,7 +209,7 @@ class StoreWriter(Component):
         """Degraded while the store refuses, or lags behind by seconds, or cannot compact."""
         reasons = []
         if self._failure is not None:
-            reasons.append(f"{self._failure}; {len(self._backlog):,} windows wait")
+            reasons.append(f"{self._failure}; {self._waiting:,} windows wait")
         elif (behind_ns := self._behind_ns()) > BEHIND_NS:
             reasons.append(f"the store is {behind_ns / 1e9:.0f} s behind: it is too slow")
         if self._maintenance_failure is not None:
@@ -219,13 +225,18 @@ class StoreWriter(Component):
         return replace(
             self._counters,
             lost=self._backlog.lost,
-            backlog_windows=len(self._backlog),
+            backlog_windows=self._waiting,
             backlog_octets=self._backlog.octets,
         )
 
     @property
     def _shortest_ns(self) -> int:
         return min(self._levels)
+
+    @property
+    def _waiting(self) -> int:
+        """Windows of 1 s that are not stored yet: those of the backlog, and those that an append was tried with."""
+        return len(self._backlog) + sum(window.span_ns == self._shortest_ns for window in self._pending)
 
     def _behind_ns(self) -> int:
         since = self._pending_since_ns
@@ -247,7 +258,7 @@ class StoreWriter(Component):
                 retry_s = min(2 * retry_s, LONGEST_RETRY_S)
                 continue
             if self._failure is not None:
-                self._log.info("the store takes windows again", backlog_windows=len(self._backlog))
+                self._log.info("the store takes windows again", backlog_windows=self._waiting)
             self._failure, retry_s = None, FIRST_RETRY_S
             if self._maintenance_failure != store.maintenance_failure:
                 self._maintenance_failure = store.maintenance_failure
@@ -255,7 +266,7 @@ class StoreWriter(Component):
                     self._log.warning("cannot compact the store", reason=self._maintenance_failure)
             if self._flushed and not self._pending:
                 return
-            if len(self._backlog) < APPEND_WINDOWS and not self.stopping.is_set():
+            if not len(self._backlog) and not self.stopping.is_set():
                 await self._pause(APPEND_EVERY_S - (time.monotonic() - begun))
 
     def stop(self) -> None:
@@ -283,7 +294,7 @@ class StoreWriter(Component):
     def _note_failure(self, reason: str, retry_s: float) -> None:
         self._counters = replace(self._counters, failures=self._counters.failures + 1)
         self._failure = reason
-        self._log.error("cannot store windows", reason=reason, retry_s=retry_s, backlog_windows=len(self._backlog))
+        self._log.error("cannot store windows", reason=reason, retry_s=retry_s, backlog_windows=self._waiting)
 
     def _turn(self, store: Store, is_last: bool) -> None:
         """Append what waits, in the worker thread; finish an earlier run where nothing waits.
