@@ -203,7 +203,7 @@ class Sending:
         datagrams = stretch.datagrams
         found = stretch.walk or walk(datagrams)
         rows = self.faults.rows(datagrams, rng)
-        due = self.pace.due(np.sort(datagrams.ts_ns[rows]), found.flow_samples[rows])
+        due = self.pace.due(datagrams.ts_ns[rows], found.flow_samples[rows])
         whole = len(rows)
         if self.seconds is not None:
             rows = rows[: int(np.searchsorted(due, round(self.seconds * NS)))]
