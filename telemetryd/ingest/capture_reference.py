@@ -183,6 +183,9 @@ class Scanner:
         except _DamagedError as damaged:
             self.damage = int(damaged.damage)
             return Status.DAMAGED
+        finally:
+            # The window stays mapped as long as anybody refers to it.
+            self._buffer = memoryview(b"")
         return Status.BATCH
 
     def finish(self) -> None:
