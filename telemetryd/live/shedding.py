@@ -8,9 +8,9 @@ from typing import Final
 from telemetryd.ingest.sflow.receive import KEEP_ALL
 
 #: Up to this part of the receive buffer everything is kept: a burst, or a window that is being closed.
-LOW: Final = 0.25
+LOW: Final = 0.5
 #: From this part on only the least share is kept.
-HIGH: Final = 0.75
+HIGH: Final = 0.9
 #: The least share that is kept, so that every agent stays in sight.
 LEAST_SHARE: Final = 1 / 64
 #: How fast the share follows, ns.

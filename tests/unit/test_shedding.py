@@ -13,7 +13,7 @@ MS = 1_000_000
 
 
 def test_nothing_is_shed_below_the_low_mark() -> None:
-    """A buffer that is a quarter full, however long, costs no datagram."""
+    """A buffer that is half full, however long, costs no datagram."""
     shedding = Shedding()
     assert {shedding.update(LOW, now * MS) for now in range(1, 1000)} == {KEEP_ALL}
 
