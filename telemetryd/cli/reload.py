@@ -34,7 +34,7 @@ def reload(
         write_json(asdict(result))
     else:
         if result.reloaded:
-            print("Reloaded." if result.changes else "Reloaded: nothing has changed.")
+            print("Reloaded." if result.changes or result.needs_restart else "Reloaded: nothing has changed.")
         for change in result.changes:
             print(f"  {change}")
         for setting in result.needs_restart:

@@ -10,7 +10,7 @@ from telemetryd.cli.control import DEFAULT_SOCKET, SocketPath, duration_text, ta
 from telemetryd.errors import EXIT_FAILED
 
 if TYPE_CHECKING:
-    from telemetryd.serve.messages import Counts, Status
+    from telemetryd.serve.messages import Status
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -67,12 +67,14 @@ def show(reply: Status, agents: int) -> None:
 
 def loss_text(share: float, causes: dict[str, int]) -> str:
     """Write a share of loss and its causes in one line."""
-    counted = {name: count for name, count in causes.items() if count}
-    return f"Loss: {share:.2%}".replace("%", " %") + (f" ({_counts(counted)})" if counted else "")
+    text = f"Loss: {share:.2%}".replace("%", " %")
+    return f"{text} ({_counts(causes)})" if any(causes.values()) else text
 
 
-def _counts(counts: Counts | dict[str, int]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items()) or "nothing"
+def _counts(counts: dict[str, int]) -> str:
+    """Write counts in one line, without those that are 0: there are many, and mostly they are."""
+    words = [f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items() if count]
+    return ", ".join(words) or "nothing"
 
 
 def _prefixed(samples: dict[str, int]) -> dict[str, int]:
