@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import socket
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +28,8 @@ CONNECTIONS: Final = 32
 CHUNK_OCTETS: Final = 65_536
 PATH_OCTETS: Final = 107  # sun_path of unix(7), less the final NUL
 RETRY_S: Final = 1.0
+_GATE: Final = "gate"
+_SERVICE: Final = "grpc"
 _SO_PEERGROUPS: Final = 59  # asm-generic/socket.h; the socket module has no name for it
 _MOST_GROUPS: Final = 256  # of 4 octets: as much as socket.getsockopt returns
 
@@ -70,7 +72,7 @@ class Gate:
     @property
     def inner(self) -> Path:
         """The private socket, where the service has to listen."""
-        return self._directory / "grpc"
+        return self._directory / _SERVICE
 
     def __enter__(self) -> Gate:
         """Make the sockets; the public one appears with its mode and group, never without.
@@ -82,13 +84,13 @@ class Gate:
         TelemetrydError
             If another process listens there.
         """
-        outer = self._directory / "gate"
+        outer = self._directory / _GATE
         if len(os.fsencode(outer.absolute())) > PATH_OCTETS:
             raise InputError(f"{self.path}: too long for a Unix socket: {PATH_OCTETS - 7} octets at most")
         self._check_free()
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
-            shutil.rmtree(self._directory, ignore_errors=True)
+            self._clear()
             self._directory.mkdir(mode=0o700)
             listener.bind(os.fspath(outer))
             os.chown(outer, -1, self.gid)
@@ -98,10 +100,10 @@ class Gate:
             outer.replace(self.path)
         except OSError as error:
             listener.close()
-            shutil.rmtree(self._directory, ignore_errors=True)
             raise InputError(
-                f"{self.path}: no control socket can be made there: {error.strerror} - its directory must exist "
-                "and be writable for the daemon's user (systemd makes it by RuntimeDirectory=)"
+                f"{self.path}: no control socket can be made there: {error.filename or self.path}: {error.strerror} - "
+                "its directory must exist and be writable for the daemon's user (systemd makes it by "
+                f"RuntimeDirectory=), and {self._directory.name} in it must be free"
             ) from error
         self._listener = listener
         return self
@@ -114,7 +116,15 @@ class Gate:
             self._listener.close()
         if self.path.exists() and self.path.stat().st_ino == self._inode:
             self.path.unlink()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._clear()
+
+    def _clear(self) -> None:
+        """Remove the inner directory if nothing but our sockets is in it: by its name it may be anybody's."""
+        with suppress(OSError):
+            for name in (_GATE, _SERVICE):
+                if (self._directory / name).is_socket():
+                    (self._directory / name).unlink()
+            self._directory.rmdir()
 
     def _check_free(self) -> None:
         if not self.path.exists():

@@ -260,6 +260,30 @@ def test_useless_path_is_the_operators_mistake(tmp_path: Path, where: str, words
     assert (tmp_path / "f").read_text() == "mine"
 
 
+def test_directory_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    """Rule: what lies where the inner directory would be is not removed: the daemon does not start."""
+    (tmp_path / "c.d").mkdir()
+    (tmp_path / "c.d" / "settings").write_text("mine")
+    with pytest.raises(InputError, match=r"c\.d"):
+        play(ControlServer(tmp_path / "c", Backend()).run)
+    assert (tmp_path / "c.d" / "settings").read_text() == "mine"
+    assert not (tmp_path / "c").exists()
+
+
+def test_directory_left_by_a_killed_daemon_is_taken(tmp_path: Path) -> None:
+    """Rule: the inner sockets of a daemon that was killed do not keep the next from starting."""
+    (tmp_path / "c.d").mkdir()
+    for name in ("gate", "grpc"):
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(tmp_path / "c.d" / name))
+
+    async def scene() -> None:
+        async with serving(Backend(), tmp_path / "c") as path, ControlClient(path) as client:
+            assert await client.status() == STATUS
+
+    play(scene)
+
+
 def test_unknown_group() -> None:
     """Rule: a group that does not exist is named."""
     with pytest.raises(InputError, match="no group 'no-such-group'"):
