@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -120,6 +121,4 @@ def run(*command: str, timeout_s: float = 2 * DEADLINE_S) -> str:
 
 def missing_tools(tools: Sequence[str]) -> list[str]:
     """Return those of the commands that are not installed."""
-    import shutil
-
     return [tool for tool in tools if shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is None]
