@@ -172,6 +172,18 @@ def test_the_city_at_a_rate_is_paced_by_count(collector):
     assert all(len(addresses) == 1 for addresses in of_agent.values())
 
 
+def test_the_day_of_the_city_comes_with_its_whole_truth(collector):
+    """So many seconds of event time, to their end: what the samples stand for is what really passed."""
+    arguments = ("--speed", "2x", "--seconds", "1", "--at", "2026-11-28T09:00:00", "--scale", "0.2")
+    summary = send(collector, "--city", *arguments, "-r", str(EXAMPLE))
+    assert not collector.drops()
+    check_agents(summary, [data for _, data in collector.received])
+    truth = summary["truth"]
+    assert truth["complete"] and truth["octets"] > 0
+    for rows in ("departments", "applications"):
+        assert sum(row["octets"] for row in truth[rows]) == truth["octets"]
+
+
 def test_a_repeated_stretch_looks_like_one_long_run(collector):
     """Sequence numbers of exporters and sources never jump, and the truth adds up."""
     arguments = ("--rate", "20000", "--seconds", "1", "--repeat", "4000", "-r", str(EXAMPLE))

@@ -71,13 +71,17 @@ class Pace:
     _first_ns: int | None = field(default=None)
     _latest_s: float = 0.0
 
-    def due(self, ts_ns: NDArray[np.int64], flow_samples: NDArray[np.int64]) -> NDArray[np.int64]:
+    def due(
+        self, ts_ns: NDArray[np.int64], flow_samples: NDArray[np.int64], start_ns: int | None = None
+    ) -> NDArray[np.int64]:
         """Return when the next datagrams are due, ns since the run began, ascending, shape (d,).
 
         Parameters
         ----------
         ts_ns, flow_samples:
             Time stamp and number of flow samples of each datagram, shape (d,).
+        start_ns:
+            Event time at which the run began, if that was before the first time stamp; of the first call.
         """
         if not len(ts_ns):
             return np.empty(0, np.int64)
@@ -87,10 +91,12 @@ class Pace:
             self._samples += int(flow_samples.sum())
             nominal = before / self.samples_per_s
         elif self.speed is not None:
-            self._first_ns = int(ts_ns[0]) if self._first_ns is None else self._first_ns
+            if self._first_ns is None:
+                self._first_ns = int(ts_ns[0]) if start_ns is None else start_ns
             nominal = (ts_ns - self._first_ns) / NS / self.speed
         else:
             nominal = np.zeros(len(ts_ns))
         nominal = np.maximum.accumulate(np.maximum(nominal, self._latest_s))  # a late stamp delays nothing
         self._latest_s = float(nominal[-1])
-        return np.round((self.burst.warp(nominal) if self.burst else nominal) * NS).astype(np.int64)
+        # rounded down: what is stamped just before a second ends is due before it ends
+        return np.floor((self.burst.warp(nominal) if self.burst else nominal) * NS).astype(np.int64)

@@ -141,7 +141,7 @@ class Sending:
     truth:
         Of the stretches that were sent to their end.
     cut:
-        Whether the last stretch was not sent to its end, so that ``truth`` lacks a part of it.
+        Whether the last stretch was sent in part, so that ``truth`` lacks that.
     elapsed_s:
         From the first datagram to the last.
     refused, retries, latest_ns:
@@ -165,6 +165,7 @@ class Sending:
     retries: int = 0
     latest_ns: int = 0
     interrupted: bool = False
+    _ended: bool = False
     _start_ns: int = 0
     _turns: dict[Exporter | None, int] = field(default_factory=dict)
 
@@ -191,7 +192,7 @@ class Sending:
                 for stretch in stretches:
                     self._start_ns = self._start_ns or time.monotonic_ns()
                     self._send(sender, stretch, rng)
-                    if self.cut:
+                    if self._ended:
                         break
             except OSError as error:
                 where = f"{self.target.address} port {self.target.port}"
@@ -203,7 +204,8 @@ class Sending:
         datagrams = stretch.datagrams
         found = stretch.walk or walk(datagrams)
         rows = self.faults.rows(datagrams, rng)
-        due = self.pace.due(datagrams.ts_ns[rows], found.flow_samples[rows])
+        event_start = stretch.truth.start_ns if stretch.truth is not None else None
+        due = self.pace.due(datagrams.ts_ns[rows], found.flow_samples[rows], event_start)
         whole = len(rows)
         if self.seconds is not None:
             rows = rows[: int(np.searchsorted(due, round(self.seconds * NS)))]
@@ -224,10 +226,11 @@ class Sending:
         finally:
             # a signal may end a call before its row is known; the sender's own count is exact
             sent = sender.datagrams - before
-            self.cut = sent < whole
+            self._ended = sent < whole
+            self.cut = self._ended and sent > 0
             self.refused, self.retries, self.latest_ns = sender.refused, sender.retries, sender.latest_ns
             self._count(found, datagrams, rows[:sent])
-        if stretch.truth is not None and not self.cut:
+        if stretch.truth is not None and not self._ended:
             self.truth = self.truth.plus(stretch.truth) if self.truth else stretch.truth
 
     def _end_ns(self) -> int:
@@ -238,7 +241,7 @@ class Sending:
 
     def _count(self, found: Walk, datagrams: Datagrams, rows: NDArray[np.intp]) -> None:
         times = np.bincount(rows, minlength=len(datagrams))
-        reached = len(datagrams) if not self.cut else int(rows.max(initial=-1)) + 1
+        reached = len(datagrams) if not self._ended else int(rows.max(initial=-1)) + 1
         exporter = found.exporter + 1  # row 0 is what no exporter sent
         size = len(found.exporters) + 1
         is_lost = (times == 0) & (np.arange(len(datagrams)) < reached)
