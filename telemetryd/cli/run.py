@@ -33,6 +33,8 @@ def run(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(EXIT_OK))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # A reload starts a process that executes at once: gRPC need not prepare for a fork, nor complain on stderr.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     import asyncio
 
     from telemetryd.configuration import load_configuration

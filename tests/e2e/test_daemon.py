@@ -398,4 +398,5 @@ def test_it_answers_the_control_service(tmp_path: Path, registry: Path) -> None:
         code, status = ask(daemon, "status")
         assert (code, status["state"], status["reloads"]) == (0, "degraded", 1)
         assert daemon.terminate() == 0
+        assert all(line.startswith("{") for line in daemon.stderr)  # nobody writes past the log
     assert stored(daemon.store, Table.TOTALS) == truth(blocks, "totals")
