@@ -76,15 +76,21 @@ def test_an_address_of_another_host_is_a_mistake() -> None:
         open_sockets("203.0.113.3", 0, 1, 1 << 20)
 
 
-def test_a_buffer_beyond_the_limit_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_buffer_that_the_kernel_does_not_grant_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
     """What the kernel does not grant is logged with the sysctl that helps; what it grants is not."""
     close(open_sockets("127.0.0.1", 0, 1, 8192))
     assert caplog.messages == []
-    with bound() as one:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-        adopted = adopt_sockets([os.dup(one.fileno())], 100_000)
-        assert adopted[0].getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= 200_000
-        close(adopted)
+    close(open_sockets("127.0.0.1", 0, 1, 1 << 30))  # one octet more than the kernel's own limit
+    assert [message for message in caplog.messages if f"net.core.rmem_max={1 << 30}" in message]
+
+
+def test_a_larger_buffer_of_an_adopted_socket_stays() -> None:
+    """The buffer that the service manager gave is raised where it is too small, and never lowered."""
+    with bound(receive_buffer=1) as one:
+        for asked, expected in ((50_000, 100_000), (20_000, 100_000)):
+            adopted = adopt_sockets([os.dup(one.fileno())], asked)
+            assert adopted[0].getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == expected
+            close(adopted)
 
 
 def test_adopted_sockets_are_used_as_they_are() -> None:
