@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,8 +13,11 @@ from telemetryd.cli.status import loss_text
 from telemetryd.errors import InputError
 
 if TYPE_CHECKING:
+    from telemetryd.cli.output import Field
     from telemetryd.serve.control_client import ControlClient
     from telemetryd.serve.messages import Update
+
+View = Literal["links", "departments", "applications"]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -83,12 +86,25 @@ def show(update: Update, count: int) -> None:
 
     for line in heading(update):
         print(line)
-    figures = [output.rate(), output.interval(), output.share(), output.count("samples")]
-    titled = [output.text("title", ""), *figures]
-    links = [output.text("name", "link"), output.text("direction"), *figures]
-    output.show_table(links, update["links"][:count], "Links (share: of the capacity)")
-    output.show_table([output.text("name", "department"), *titled], update["departments"][:count], "Departments")
-    output.show_table([output.text("name", "application"), *titled], update["applications"][:count], "Applications")
+    output.show_table(columns("links"), update["links"][:count], "Links")
+    output.show_table(columns("departments"), update["departments"][:count], "Departments")
+    output.show_table(columns("applications"), update["applications"][:count], "Applications")
+
+
+def columns(view: View) -> list[Field]:
+    """Return the columns of one of the tables."""
+    from telemetryd.cli import output
+
+    name = output.text("name", view[:-1])
+    figures = [output.rate(), output.interval()]
+    if view != "links":
+        return [name, output.text("title", ""), *figures, output.share(), output.count("samples")]
+    # A capacity that nobody knows is not one that nobody uses.
+    of_capacity = output.share()
+    known = output.Field(
+        "of capacity", lambda row: "" if row["capacity_bps"] is None else of_capacity.show(row), right=True
+    )
+    return [name, output.text("direction"), *figures, known, output.count("samples")]
 
 
 def heading(update: Update) -> list[str]:

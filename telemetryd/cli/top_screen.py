@@ -13,12 +13,11 @@ from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Footer, Input, Static, Tab, Tabs
 
 from telemetryd.cli import output
-from telemetryd.cli.top import heading
+from telemetryd.cli.top import View, columns, heading
 from telemetryd.errors import TelemetrydError
 from telemetryd.serve.control_client import ControlClient
 from telemetryd.serve.messages import Update, Usage
 
-View = Literal["links", "departments", "applications"]
 Order = Literal["rate_bps", "name", "samples", "share"]
 
 VIEWS: Final[tuple[View, ...]] = ("links", "departments", "applications")
@@ -189,10 +188,7 @@ class TopScreen(App[None]):
         row, top = table.cursor_row, table.scroll_y
         table.clear(columns=True)
         is_link = self.view == "links"
-        second = output.text("direction") if is_link else output.text("title", "")
-        share = output.share(title="of capacity" if is_link else "share")
-        fields = [output.text("name", self.view[:-1]), second, output.rate(), output.interval(), share]
-        fields.append(output.count("samples"))
+        fields = columns(self.view)
         for field in fields:
             table.add_column(Text(field.title, justify="right" if field.right else "left"))
         for usage in self.rows():

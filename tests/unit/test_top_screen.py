@@ -74,6 +74,7 @@ def test_tables_and_heading() -> None:
         await pilot.press("l")
         await until(pilot, lambda: names(screen) == ["exit-1", "uplink"])
         assert cells(screen, 0) == ["exit-1", "in", "4.00 Gbit/s", "± 10 %", "40.0 %", "4,000"]
+        assert cells(screen, 1) == ["uplink", "out", "1.00 Gbit/s", "± 10 %", "", "1,000"]
         await pilot.press("tab")
         await until(pilot, lambda: names(screen) == ["tax", "finance"])
 
