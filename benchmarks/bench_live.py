@@ -104,12 +104,12 @@ def receive_buffer() -> int:
 def highest_rate(attempt: Callable[[float], Trial], steps: int, tries: int = TRIES) -> Trial | None:
     """Return the loss-free trial with the highest rate: the sender's limit first, then halving the distance.
 
-    A trial that loses is tried again, and again where other programs had the processors meanwhile.
+    A trial that loses is tried again, and once more where other programs had the processors meanwhile.
     """
 
     def best_of(rate: float) -> Trial:
         trial = attempt(rate)
-        for number in range(1, 2 * tries):
+        for number in range(1, tries + 1):
             if trial.loss_free or (number >= tries and trial.waited < DISTURBED):
                 break
             trial = attempt(rate)
@@ -255,6 +255,7 @@ def run(short: bool) -> list[Figure]:
             Figure("receive buffer of each", buffer, "MiB", f"net.core.rmem_max; load before the run {load:.1f}")
         ]
         for kind in (Bare, Ours, *PEERS):
+            print(f"  ... {kind.name}", flush=True)
             figures += measure(kind, stream, cpus[-1], short)
         rates = {f.what.partition(":")[0]: f.value for f in figures if f.what.endswith("highest loss-free rate")}
         slow = {f.what.partition(":")[0]: f.value for f in figures if f.what.endswith("processor, slow")}
@@ -266,6 +267,7 @@ def run(short: bool) -> list[Figure]:
                 aim = "aim 0.5" if kind.program == "sfcapd" else ""
                 figures.append(Figure(f"telemetryd against {kind.program}: processor, slow", ratio, "x", aim))
         if not short:
+            print("  ... a minute at 1.5 M samples/s", flush=True)
             figures += sustained(stream, cpus[-1])
         return figures
     finally:
