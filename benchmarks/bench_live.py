@@ -210,7 +210,7 @@ def measure(kind: type[Receiver], stream: Stream, cpu: int, short: bool) -> list
     silent = [trial for trial in runs.trials if trial.inside > 0]
     if silent:
         lost, of = sum(trial.inside for trial in silent), sum(trial.samples for trial in silent)
-        note += f"; in {len(silent)} faster runs {kind.lost_inside} {lost / of:.1%} of the samples, none in the socket"
+        note += f"; in {len(silent)} faster runs {kind.lost_inside} {lost:,} of {of:,} samples, none in the socket"
     at = f"at {base.rate:,.0f} samples/s" + (f", {base.drops} datagrams dropped" if base.drops else "")
     fast = best.cpu_s / best.samples * 1e6 if best else 0.0
     waited = 100 * statistics.median(trial.waited for trial in runs.trials)
