@@ -74,7 +74,7 @@ def data_range(manifest: Manifest) -> tuple[int, int] | None:
     newest = manifest.newest_ns()
     if not starts or newest is None:
         return None
-    return _widen(held, min(starts), newest)
+    return _widen(manifest, held, min(starts), newest)
 
 
 def plan(manifest: Manifest, from_ns: int, to_ns: int, divides: Callable[[int], bool]) -> Plan:
@@ -88,7 +88,7 @@ def plan(manifest: Manifest, from_ns: int, to_ns: int, divides: Callable[[int], 
         If part of the range is held only by levels that ``divides`` refuses.
     """
     held = holdings(manifest)
-    from_ns, to_ns = _widen(held, from_ns, to_ns)
+    from_ns, to_ns = _widen(manifest, held, from_ns, to_ns)
     pieces: dict[Piece, list[str]] = {}
     for origin, levels in held.items():
         usable = [level for level in levels if divides(level.span_ns)]
@@ -101,7 +101,8 @@ def plan(manifest: Manifest, from_ns: int, to_ns: int, divides: Callable[[int], 
                 f"part of the asked range is kept only as windows of {span_s} s: "
                 f"ask for buckets of a multiple of {span_s} s, or for a later range"
             )
-        for piece in cover(from_ns, to_ns, usable):
+        begin, finish = _reach(usable, _extent(manifest, origin), from_ns, to_ns)
+        for piece in cover(begin, finish, usable):
             pieces.setdefault(piece, []).append(origin)
     return Plan(from_ns, to_ns, {piece: tuple(origins) for piece, origins in sorted(pieces.items())})
 
@@ -131,15 +132,44 @@ def cover(from_ns: int, to_ns: int, levels: Sequence[Holding]) -> list[Piece]:
     ]
 
 
-def _widen(held: dict[str, list[Holding]], from_ns: int, to_ns: int) -> tuple[int, int]:
-    """Move the ends of a range outwards to boundaries of the finest windows held there."""
+def _extent(manifest: Manifest, origin: str) -> tuple[int, int]:
+    """Return where the data of an origin begin and end, as exactly as its finest level told."""
+    extent = manifest.extents[origin][min(manifest.extents[origin])]
+    return extent.first_ns, extent.until_ns
+
+
+def _reach(levels: list[Holding], extent: tuple[int, int], from_ns: int, to_ns: int) -> tuple[int, int]:
+    """Return the range to read of one origin, whose data lie in ``extent``.
+
+    The first and the last window of a coarse level reach beyond the data. Where retention has left nothing
+    finer there, they are read whole: what they hold lies in the asked range if that goes as far as the data.
+    """
+    first_ns, until_ns = extent
+    if from_ns <= first_ns:
+        from_ns = min(from_ns, _down(first_ns, _finest(levels, first_ns)))
+    if to_ns >= until_ns:
+        to_ns = max(to_ns, _up(until_ns, _finest(levels, until_ns - 1)))
+    return from_ns, to_ns
+
+
+def _finest(levels: Sequence[Holding], moment: int) -> int:
+    """Return the narrowest span of the windows that hold a moment, 1 where there is none."""
+    return min((level.span_ns for level in levels if level.first_ns <= moment < level.until_ns), default=1)
+
+
+def _widen(manifest: Manifest, held: dict[str, list[Holding]], from_ns: int, to_ns: int) -> tuple[int, int]:
+    """Move the ends of a range outwards to boundaries of the finest windows held there.
+
+    Only origins that have data at an end move it.
+    """
 
     def finest(moment: int) -> int:
-        spans = [
-            min((level.span_ns for level in levels if level.first_ns <= moment < level.until_ns), default=1)
-            for levels in held.values()
-        ]
-        return max(spans, default=1)
+        spans = [1]
+        for origin, levels in held.items():
+            first_ns, until_ns = _extent(manifest, origin)
+            if first_ns <= moment < until_ns:
+                spans.append(_finest(levels, moment))
+        return max(spans)
 
     return _down(from_ns, finest(from_ns)), _up(to_ns, finest(to_ns - 1))
 

@@ -65,6 +65,24 @@ def test_origins_are_covered_each_by_itself() -> None:
     }
 
 
+def test_an_earlier_run_does_not_stretch_the_range() -> None:
+    """Roll-ups that a stop closed early reach beyond their data; the range ends with the data all the same."""
+    state = manifest(
+        first={1: (0, 31), 300: (0, 300), 3600: (0, 3600)}, second={1: (1000, 1031), 300: (900, 1200), 3600: (0, 3600)}
+    )
+    assert data_range(state) == (BASE, BASE + 1031 * S)
+    assert read(state, 0, 1031) == [(300, 0, 300), (1, 1000, 1031)]
+    assert read(state, 1021, 1031) == [(1, 1021, 1031)]
+
+
+def test_coarse_windows_at_the_ends_of_the_data_are_read_whole() -> None:
+    """Where only coarse windows are left, those that reach beyond the data count if the range holds the data."""
+    state = manifest({1: 4000}, first={1: (7, 31), 60: (0, 60)}, second={1: (4000, 4031), 60: (3960, 4080)})
+    second = [(60, 3960, 4020), (1, 4020, 4031)]
+    assert read(state, 3, 4031) == [(60, 0, 60), *second]
+    assert read(state, 40, 4031) == second
+
+
 def test_retention_leaves_the_coarse_levels() -> None:
     """Before the floor of a level its windows are not read, even where some are still there."""
     state = replace(FULL, floors={S: BASE + 3600 * S, 10 * S: BASE + 1800 * S})
