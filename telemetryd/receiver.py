@@ -76,6 +76,7 @@ class LiveReceiver(Component):
         self._engine: LiveEngine | None = None
         self._is_running = False
         self._losses: deque[dict[str, int]] = deque(maxlen=RECENT_SAMPLES)
+        self._senders: deque[tuple[int, int]] = deque(maxlen=RECENT_SAMPLES)  # refused, processed
         self._keep_share = 1.0
         self._refused = 0
         self._clock_steps = 0
@@ -148,6 +149,13 @@ class LiveReceiver(Component):
         for cause, words in _LOSSES.items():
             if self._losses and (lost := self._losses[-1][cause] - self._losses[0][cause]):
                 reasons.append(f"{lost:,} {words} in the last {len(self._losses) * SAMPLE_S:.0f} s")
+        refused, processed = (self._senders[-1][i] - self._senders[0][i] if self._senders else 0 for i in (0, 1))
+        if refused > processed:
+            # A stray sender is no fault of ours; a collector that turns most of its traffic away is misconfigured.
+            reasons.append(
+                f"{refused:,} datagrams of unknown senders refused, {processed:,} accepted "
+                "(add their addresses to a device's `agents`, or to listen.also_from)"
+            )
         if self._keep_share < 1:
             reasons.append(f"overload: {self._keep_share:.0%} of the datagrams are processed now")
         return degraded(*reasons)
@@ -170,6 +178,9 @@ class LiveReceiver(Component):
         losses = {cause: sum(getattr(one, cause) for one in counters.sockets) for cause in _LOSSES}
         before = self._losses[-1] if self._losses else dict.fromkeys(_LOSSES, 0)
         self._losses.append(losses)
+        self._senders.append(
+            (sum(one.refused for one in counters.sockets), sum(one.processed for one in counters.sockets))
+        )
         self._keep_share = min(one.keep_share for one in counters.sockets)
         new = {cause: losses[cause] - before[cause] for cause in _LOSSES if losses[cause] > before[cause]}
         if new:

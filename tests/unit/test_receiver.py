@@ -101,7 +101,7 @@ def test_an_address_of_another_host_is_refused() -> None:
 
 
 def test_strangers_are_refused_and_said(caplog: pytest.LogCaptureFixture) -> None:
-    """With registered senders only, others are counted, and the log says who and what to do."""
+    """With registered senders only, others are counted; the log and the health say so, and what to do."""
     caplog.set_level("INFO", "telemetryd")
     component = receiver(sources="registered")
 
@@ -109,6 +109,7 @@ def test_strangers_are_refused_and_said(caplog: pytest.LogCaptureFixture) -> Non
         task = await started(component)
         send(at(component), some_datagrams())
         await until(lambda: any("unknown senders" in record.message for record in caplog.records))
+        await until(lambda: any("unknown senders" in reason for reason in component.health().reasons))
         component.stop()
         async with asyncio.timeout(DEADLINE_S):
             await task
