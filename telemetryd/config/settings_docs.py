@@ -15,8 +15,8 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from telemetryd.config.explain import inner_model
+from telemetryd.config.generated import replace_generated
 from telemetryd.config.settings import Settings
-from telemetryd.errors import InputError
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 BEGIN: Final = "<!-- generated from telemetryd/config/settings.py: do not edit below -->\n"
@@ -41,17 +41,8 @@ def render_reference() -> str:
 
 
 def update(text: str) -> str:
-    """Return the document with its generated part replaced.
-
-    Raises
-    ------
-    InputError
-        If the document has no line that starts the generated part.
-    """
-    head, mark, _ = text.partition(BEGIN)
-    if not mark:
-        raise InputError(f"the line {BEGIN.strip()!r} is missing")
-    return f"{head}{mark}\n{render_reference()}"
+    """Return the document with its generated part replaced; InputError if it has no place for one."""
+    return replace_generated(text, BEGIN, render_reference())
 
 
 def _section(model: type[BaseModel], path: str, schema: dict[str, Any]) -> Iterator[str]:

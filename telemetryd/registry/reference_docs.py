@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from telemetryd.config.explain import inner_model
-from telemetryd.errors import InputError
+from telemetryd.config.generated import replace_generated
 from telemetryd.registry.csv_file import COLUMNS
 from telemetryd.registry.models import SECTIONS, City, Entity, Title
 
@@ -35,17 +35,8 @@ def render_reference() -> str:
 
 
 def update(text: str) -> str:
-    """Return a document with its generated part replaced.
-
-    Raises
-    ------
-    InputError
-        If the document has no line that starts the generated part.
-    """
-    head, mark, _ = text.partition(BEGIN)
-    if not mark:
-        raise InputError(f"the line {BEGIN.strip()!r} is missing")
-    return f"{head}{mark}\n{render_reference()}"
+    """Return the document with its generated part replaced; InputError if it has no place for one."""
+    return replace_generated(text, BEGIN, render_reference())
 
 
 def _model(model: type[Entity]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from telemetryd import __version__
-from telemetryd.errors import InputError
+from telemetryd.config.generated import replace_generated
 from telemetryd.live import AgentCounters, LiveCounters, SocketCounters
 from telemetryd.observe.health import Health
 from telemetryd.observe.metrics import MetricSpec, Reading, reference
@@ -177,17 +177,8 @@ METRICS: Final[tuple[Spec, ...]] = (
 
 
 def update(text: str) -> str:
-    """Return docs/metrics.md with its generated part replaced.
-
-    Raises
-    ------
-    InputError
-        If the document has no line that starts the generated part.
-    """
-    head, mark, _ = text.partition(BEGIN)
-    if not mark:
-        raise InputError(f"the line {BEGIN.strip()!r} is missing")
-    return f"{head}{mark}\n{reference(METRICS)}"
+    """Return the document with its generated part replaced; InputError if it has no place for one."""
+    return replace_generated(text, BEGIN, reference(METRICS))
 
 
 def main(arguments: list[str]) -> None:
