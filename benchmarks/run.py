@@ -52,24 +52,37 @@ def number(value: float) -> str:
 
 
 def render(results: dict[str, tuple[str, list[Figure]]]) -> str:
-    """Return RESULTS.md."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=False, cwd=HERE).stdout.strip()
+    """Return RESULTS.md: the sections of these results, and those of earlier runs of other benchmarks."""
+    commit = git("rev-parse", "--short", "HEAD") + (
+        "+" if git("status", "--porcelain", "--", "telemetryd", "ext") else ""
+    )
     cpu = next(
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         platform.processor(),
     )
-    lines = [
-        "# Results",
-        "",
-        f"Made by `make bench` on {datetime.now(UTC):%Y-%m-%d} at commit {commit}: {os.cpu_count()} x {cpu}, "
-        f"Linux {platform.release()}, Python {platform.python_version()}, numpy {np.__version__}.",
-        "Ratios are within one run; the absolute figures of a shared machine move by some tens of percent.",
-    ]
+    made = (
+        f"Made on {datetime.now(UTC):%Y-%m-%d} at commit {commit}: {os.cpu_count()} x {cpu}, "
+        f"Linux {platform.release()}, Python {platform.python_version()}, numpy {np.__version__}."
+    )
+    path = HERE / "RESULTS.md"
+    earlier = path.read_text(encoding="utf-8").split("\n## ")[1:] if path.exists() else []
+    sections = {section.split("\n", 1)[0]: section.split("\n", 1)[1].strip() for section in earlier}
     for name, (title, figures) in results.items():
-        lines += ["", f"## {name}", title, "", "| figure | value | unit | note |", "|---|---:|---|---|"]
-        lines += [f"| {f.what} | {number(f.value)} | {f.unit} | {f.note} |" for f in figures]
-    return "\n".join(lines) + "\n"
+        rows = [f"| {f.what} | {number(f.value)} | {f.unit} | {f.note} |" for f in figures]
+        table = "\n".join(["| figure | value | unit | note |", "|---|---:|---|---|", *rows])
+        sections[name] = f"{title}\n`python -m benchmarks.run --write {name}`. {made}\n\n{table}"
+    head = (
+        "# Results\n\n`make bench` runs everything and writes this page; a section says how to make it alone.\n"
+        "Ratios are within one run; the absolute figures of a shared machine move by some tens of percent.\n"
+    )
+    return head + "".join(f"\n## {name}\n{sections[name]}\n" for name in sorted(sections))
+
+
+def git(*arguments: str) -> str:
+    """Return what git prints, nothing where it is not there."""
+    return subprocess.run(
+        ["git", *arguments], capture_output=True, text=True, check=False, cwd=HERE.parent
+    ).stdout.strip()
 
 
 if __name__ == "__main__":
