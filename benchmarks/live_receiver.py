@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from telemetryd._ext import load
 
-LINGER_NS = 5_000_000  # as LiveSettings has it by default
+LINGER_NS = 5_000_000  # of the bare counter: longer waits gain it nothing, and cost it buffer
 STEP_NS = 20_000_000
 DRAIN_S = 20.0
 
