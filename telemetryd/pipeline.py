@@ -157,17 +157,18 @@ class Pipeline:
         agents = self.tracker.agents()
         identity = ("agent_version", "agent_hi", "agent_lo")
         seen = set(zip(*(agents[column].tolist() for column in identity), strict=True))
-        return sorted(_address(*agent) for agent in seen - known if agent[0])
+        return sorted(words_text(*agent) for agent in seen - known if agent[0])
 
 
 def _port_name(tables: Tables, port: dict[str, int]) -> str:
     device = port["device"]
     address = (port["agent_version"], port["agent_hi"], port["agent_lo"])
-    who = tables.device_names[device] if device else _address(*address) if address[0] else "other agents"
+    who = tables.device_names[device] if device else words_text(*address) if address[0] else "other agents"
     return f"{who}/ifIndex {port['if_index']}"
 
 
-def _address(version: int, hi: int, lo: int) -> str:
+def words_text(version: int, hi: int, lo: int) -> str:
+    """Return an address of the columns (version 4 or 6 and its two words) as text."""
     return str(IPv4Address(lo & 0xFFFFFFFF) if version == 4 else IPv6Address(hi << 64 | lo))
 
 

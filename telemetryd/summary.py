@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from telemetryd.aggregate.tally import Tally
-from telemetryd.pipeline import sum_columns
+from telemetryd.pipeline import sum_columns, words_text
 from telemetryd.registry.models import Registry
 from telemetryd.replay import Replay
 from telemetryd.schema import Direction, LinkDirection, Table, UsageWindow
@@ -197,7 +196,7 @@ class Summary:
         order = np.argsort(-columns["scaled_octets"][1:].astype(np.float64), kind="stable") + 1
         talkers = [
             {
-                "address": _address(int(columns["ip_version"][row]), columns, int(row)),
+                "address": _address(columns, int(row)),
                 "protocol": int(columns["protocol"][row]),
                 "port": int(columns["port"][row]),
                 "samples": int(columns["samples"][row]),
@@ -232,9 +231,6 @@ def _time(moment_ns: int | None) -> str | None:
     return datetime.fromtimestamp(moment_ns // 1_000_000_000, UTC).isoformat().replace("+00:00", "Z")
 
 
-def _address(version: int, columns: dict[str, NDArray[Any]], row: int) -> str | None:
-    if version == 4:
-        return str(IPv4Address(int(columns["address_lo"][row])))
-    if version == 6:
-        return str(IPv6Address(int(columns["address_hi"][row]) << 64 | int(columns["address_lo"][row])))
-    return None
+def _address(columns: dict[str, NDArray[Any]], row: int) -> str | None:
+    version, hi, lo = (int(columns[name][row]) for name in ("ip_version", "address_hi", "address_lo"))
+    return words_text(version, hi, lo) if version else None

@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from telemetryd.classify.tables import (
     APPLICATION_LABELLED,
     APPLICATION_UNCLASSIFIED,
-    CHILD,
     DEPARTMENT_UNKNOWN,
     EMPTY,
     INTERNAL_INTERFACE,
@@ -39,6 +38,7 @@ from telemetryd.classify.tables import (
     mix,
     source_key,
 )
+from telemetryd.classify.trie import lookup
 from telemetryd.schema import Batch, Direction
 
 MAX_AGENTS: Final = 4096
@@ -256,13 +256,9 @@ class Classifier:
             host = _find_address(host_keys, host_leaves, (table << 8 | version, hi, lo)) if version == 6 else 0
             if host:
                 return host
-            entry = int(roots[table, family]) | CHILD
-            for octet in address:
-                entry = int(nodes[entry & ~CHILD, octet])
-                if not entry & CHILD:
-                    break
-            if entry:
-                return entry
+            leaf = lookup(nodes, int(roots[table, family]), address)
+            if leaf:
+                return leaf
         return 0
 
     def _application(self, sample: dict[str, int], source: int, destination: int) -> tuple[int, int]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from telemetryd.observe.clock import ClockState
+from telemetryd.pipeline import words_text
 
 #: The name of what has no readable agent, and of senders beyond those counted one by one.
 OTHER: Final = "other"
@@ -181,9 +181,7 @@ def undecodable(snapshots: Sequence[Snapshot]) -> dict[str, int]:
 
 def address_text(version: int, hi: int, lo: int) -> str:
     """Return an address as text, ``"other"`` for version 0."""
-    if version == 0:
-        return OTHER
-    return str(IPv4Address(lo & 0xFFFFFFFF) if version == 4 else IPv6Address(hi << 64 | lo))
+    return words_text(version, hi, lo) if version else OTHER
 
 
 def _names(columns: dict[str, NDArray[Any]]) -> list[str]:
