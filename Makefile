@@ -46,7 +46,7 @@ long: build
 install: check-tools
 	rm -rf "$(DESTDIR)$(LIB)"
 	$(PYTHON) -m venv "$(DESTDIR)$(LIB)"
-	"$(DESTDIR)$(LIB)/bin/python" -m pip install --quiet --disable-pip-version-check ".[top]"
+	"$(DESTDIR)$(LIB)/bin/python" -m pip install --quiet --disable-pip-version-check ".[top,reports]"
 	if test -n "$(DESTDIR)"; then grep -rlIF "$(DESTDIR)$(LIB)" "$(DESTDIR)$(LIB)/bin" "$(DESTDIR)$(LIB)/pyvenv.cfg" | \
 		xargs sed -i "s|$(DESTDIR)$(LIB)|$(LIB)|g"; fi
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/doc/telemetryd" "$(DESTDIR)$(SYSCONFDIR)/telemetryd"
