@@ -76,6 +76,8 @@ cdef Py_ssize_t LEAST_HEADER = _twin.LEAST_HEADER
 cdef uint32_t MOST_AGENTS = _twin.MOST_AGENTS
 cdef uint32_t MOST_REFUSED = _twin.MOST_REFUSED
 cdef int64_t KEEP_ALL = _twin.KEEP_ALL
+cdef double LINGER_FILL = _twin.LINGER_FILL
+cdef double LINGER_LIMIT_NS = _twin.LINGER_MOST * 1e9 / (_twin.DATAGRAM_MEMORY * _twin.LINGER_RATE)  # an octet
 cdef uint32_t AGENT_SLOTS = 1 << (2 * MOST_AGENTS - 1).bit_length()
 
 cdef struct Address:
@@ -161,7 +163,7 @@ cdef class Receiver:
     cdef uint32_t[::1] length
     cdef int fd
     cdef uint32_t capacity, max_octets
-    cdef int64_t linger_ns
+    cdef int64_t linger_ns, next_linger_ns, emptied_ns
     cdef mmsghdr *messages
     cdef iovec *vectors
     cdef uint8_t *senders
@@ -210,6 +212,7 @@ cdef class Receiver:
             self.messages[i].msg_hdr.msg_iovlen = 1
         self.n_agents = 1
         self.n_refused = 1
+        self.emptied_ns = monotonic_ns()
         self.keep_parts = KEEP_ALL
         self.check(self.read_memory())
         self.inherited, self.dropped = self.dropped, 0
@@ -340,7 +343,7 @@ cdef class Receiver:
     cdef Py_ssize_t receive_batch(self, int64_t wait_ns, int *failed) noexcept nogil:
         cdef pollfd waiting
         cdef timespec span
-        cdef int64_t linger_ns, until_ns = monotonic_ns() + wait_ns
+        cdef int64_t now_ns, linger_ns, until_ns = monotonic_ns() + wait_ns
         cdef int n
         cdef uint32_t i
         if wait_ns > 0 and not self.behind:
@@ -353,15 +356,21 @@ cdef class Receiver:
             if n <= 0:
                 failed[0] = self.read_memory()
                 return 0
-            # Each wake costs as much as receiving a datagram, so let some accumulate; see linger_limit.
-            linger_ns = <int64_t>self.receive_buffer * 1000000000 // LINGER_DIVISOR
-            linger_ns = min(self.linger_ns, linger_ns, until_ns - monotonic_ns())
+            # After a wake everything is cold, the kernel's part and ours, so let some accumulate.
+            linger_ns = min(self.linger_ns, self.next_linger_ns, until_ns - monotonic_ns())
             if linger_ns > 0:
                 span = as_timespec(linger_ns)
                 clock_nanosleep(CLOCK_MONOTONIC, 0, &span, NULL)
         failed[0] = self.read_memory()
         if failed[0]:
             return 0
+        now_ns = monotonic_ns()
+        if not self.behind:
+            self.next_linger_ns = min(
+                <int64_t>(self.receive_buffer * LINGER_LIMIT_NS),
+                <int64_t>(<double>(now_ns - self.emptied_ns) * self.receive_buffer * LINGER_FILL
+                          / max(self.backlog, 1)),
+            )
         for i in range(self.capacity):
             # Who sent it is asked only where there is a list to compare it with: it costs 3 % of receiving.
             self.messages[i].msg_hdr.msg_name = (
@@ -369,6 +378,8 @@ cdef class Receiver:
             )
             self.messages[i].msg_hdr.msg_namelen = SENDER_OCTETS
         n = recvmmsg(self.fd, self.messages, self.capacity, MSG_DONTWAIT, NULL)
+        if n < <int>self.capacity:
+            self.emptied_ns = now_ns
         if n < 0:
             self.behind = False
             if errno != EAGAIN and errno != EINTR:
@@ -489,6 +500,3 @@ cdef class Receiver:
         agent.processed += 1
         self.counts.processed += 1
         return True
-
-
-cdef int64_t LINGER_DIVISOR = _twin.DATAGRAM_MEMORY * _twin.LINGER_SHARE * _twin.LINGER_RATE

@@ -39,9 +39,9 @@ class LiveSettings:
     registered_only: bool = True
     also_from: tuple[str, ...] = ()
     agent_datagrams_per_s: int = 20_000
-    batch_datagrams: int = 512
+    batch_datagrams: int = 256
     max_octets: int = 9216
-    linger_ns: int = 20_000_000
+    linger_ns: int = 100_000_000
     decapsulate: bool = False
 
 

@@ -19,8 +19,8 @@ from telemetryd.observe.clock import Clock
 from telemetryd.pipeline import Pipeline
 from telemetryd.schema import UsageWindow
 
-#: A silent socket's thread looks at the clock this often.
-WAIT_NS: Final = 50_000_000
+#: A silent socket's thread looks at the clock this often; longer than datagrams may accumulate.
+WAIT_NS: Final = 200_000_000
 #: A batch is received so long before the end of a second: what comes later counts in the next one.
 GUARD_NS: Final = 300_000
 #: The second that a thread has passed when it has ended.

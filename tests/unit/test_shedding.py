@@ -38,6 +38,21 @@ def test_a_full_buffer_leaves_the_least_share_and_an_empty_one_all() -> None:
     assert up[-1] == KEEP_ALL
 
 
+@pytest.mark.parametrize("seconds", [0.1, 0.2, 0.4])
+def test_a_backlog_that_shrinks_is_processed(seconds: float) -> None:
+    """What a restart inherits in a nearly full buffer is not shed when it is gone within half a second."""
+    shedding = Shedding()
+    fills = [0.95 * max(0.0, 1 - now / (seconds * 1000)) for now in range(1000)]
+    assert {shedding.update(fill, now * MS) for now, fill in enumerate(fills, 5000)} == {KEEP_ALL}
+
+
+def test_a_pause_in_every_second_is_no_overload() -> None:
+    """A window that is closed leaves a backlog that takes 40 ms to process, in a buffer of which it takes 0.9."""
+    shedding = Shedding()
+    fills = [max(0.05, 0.9 - now % 1000 / 45) if now % 1000 > 20 else 0.05 for now in range(5000)]
+    assert {shedding.update(fill, now * MS) for now, fill in enumerate(fills, 1)} == {KEEP_ALL}
+
+
 @pytest.mark.parametrize("overload", [1.2, 2.0, 3.0])
 def test_it_settles_without_a_drop(overload: float) -> None:
     """Under a constant overload the buffer settles below the top, with the share that can be processed.

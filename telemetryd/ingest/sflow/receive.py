@@ -44,9 +44,11 @@ MOST_AGENTS: Final = 8192
 MOST_REFUSED: Final = 64
 #: The share that is kept is a number of this many parts.
 KEEP_ALL: Final = 65536
-#: No more than this part of the receive buffer may fill while datagrams are let accumulate ...
-LINGER_SHARE: Final = 4
-#: ... at the highest rate that a sender on this class of machine reached.
+#: Datagrams are let accumulate until this part of the receive buffer is full, at the rate at which they come, ...
+LINGER_FILL: Final = 1 / 16
+#: ... and so that this part is not exceeded where they suddenly come ...
+LINGER_MOST: Final = 3 / 4
+#: ... at the highest rate that a sender on this class of machine reached, datagrams a second.
 LINGER_RATE: Final = 400_000
 #: What one datagram of an Ethernet frame's size takes of the receive buffer (skb->truesize).
 DATAGRAM_MEMORY: Final = 2304
@@ -75,8 +77,13 @@ def address_words(text: str) -> Address:
 
 
 def linger_limit(receive_buffer: int) -> int:
-    """Return how long datagrams may accumulate in a receive buffer of so many octets, ns."""
-    return receive_buffer * 1_000_000_000 // (DATAGRAM_MEMORY * LINGER_SHARE * LINGER_RATE)
+    """Return how long datagrams may accumulate in a receive buffer of so many octets whatever comes, ns."""
+    return int(receive_buffer * LINGER_MOST * 1e9 / (DATAGRAM_MEMORY * LINGER_RATE))
+
+
+def linger_after(gathered: int, elapsed_ns: int, receive_buffer: int) -> int:
+    """Return how long datagrams may accumulate now that ``gathered`` octets came in ``elapsed_ns``, ns."""
+    return int(elapsed_ns * receive_buffer * LINGER_FILL / max(gathered, 1))
 
 
 class Splitmix:
@@ -121,8 +128,9 @@ class Receiver:
     max_octets:
         Octets of a datagram that are kept; longer ones are cut and counted as ``truncated``.
     linger_ns:
-        How long datagrams are let accumulate after the first one came, at most: a batch a wake costs half of
-        a datagram a wake. It is less where the socket's buffer is small (:func:`linger_limit`).
+        How long datagrams are let accumulate after the first one came, at most: the fewer wakes, the less a
+        datagram costs. It is less where the socket's buffer is small (:func:`linger_limit`) or fills fast
+        (:func:`linger_after`).
     seed:
         Of the random thresholds.
 
@@ -163,6 +171,7 @@ class Receiver:
         self._slots: dict[Address, int] = {}
         self._refused: dict[Address, int] = {}
         self._is_behind = False
+        self._next_linger_ns, self._emptied_ns = 0, time.monotonic_ns()
         self._counts = dict.fromkeys(
             ("received", "octets", "processed", "shed", "capped", "refused", "short", "truncated", "wakes"), 0
         )
@@ -198,10 +207,13 @@ class Receiver:
             if not select.select([self._socket], [], [], wait_ns / 1e9)[0]:
                 self._read_memory()
                 return 0
-            linger_ns = min(self._linger_ns, linger_limit(self._receive_buffer), until_ns - time.monotonic_ns())
+            linger_ns = min(self._linger_ns, self._next_linger_ns, until_ns - time.monotonic_ns())
             time.sleep(max(linger_ns, 0) / 1e9)
         self._read_memory()
         now_ns = time.monotonic_ns()
+        if not self._is_behind:
+            after_ns = linger_after(self._backlog, now_ns - self._emptied_ns, self._receive_buffer)
+            self._next_linger_ns = min(linger_limit(self._receive_buffer), after_ns)
         room = self.buffer.data
         taken = kept = 0
         while taken < self._capacity:
@@ -217,6 +229,8 @@ class Receiver:
             taken += 1
         self._counts["wakes"] += taken > 0
         self._is_behind = taken == self._capacity
+        if not self._is_behind:
+            self._emptied_ns = now_ns
         return kept
 
     @property
