@@ -30,6 +30,7 @@ TWINS = {
     "capture": "telemetryd.ingest.capture_reference",
     "expand": "telemetryd.aggregate.expand",
     "group": "telemetryd.aggregate.group_reference",
+    "http2_data": "telemetryd.ingest.gnmi.http2_data_reference",
     "match": "telemetryd.classify.reference",
     "receive": "telemetryd.ingest.sflow.receive",
     "send": "telemetryd.ingest.generate.send_reference",

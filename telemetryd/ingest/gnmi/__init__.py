@@ -1,0 +1,1 @@
+"""gNMI: transports, decoding of updates, subscriptions."""
