@@ -1,8 +1,8 @@
 """The fast transport: one HTTP/2 connection (RFC 9113) for one Subscribe stream.
 
 `h2` speaks for us and hears every control frame; the payload of DATA frames, which is nearly all that comes, goes
-through `ext/http2_data.pyx`. So the flow control of the receiving side is ours: `h2` never sees that payload. A DATA frame
-with padding is the exception, it goes through `h2`.
+through `ext/http2_data.pyx`. So the flow control of the receiving side is ours: `h2` never sees that payload. A DATA
+frame with padding is the exception, it goes through `h2`.
 """
 
 from __future__ import annotations
