@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NoReturn
+from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -36,11 +38,12 @@ MEBIBYTE: Final = 1 << 20
 SECOND_NS: Final = 1_000_000_000
 DAY_NS: Final = 86_400 * SECOND_NS
 
-#: systemd's variable -> the setting that it is the default of, and what is appended to it.
-_DIRECTORIES: Final[Mapping[str, tuple[PathInData, str]]] = {
-    "STATE_DIRECTORY": (("store", "path"), "store"),
-    "RUNTIME_DIRECTORY": (("control", "socket"), "control.sock"),
-}
+#: The settings whose default is in one of systemd's directories: setting, its variable, what is appended to it.
+_DIRECTORIES: Final[tuple[tuple[PathInData, str, str], ...]] = (
+    (("store", "path"), "STATE_DIRECTORY", "store"),
+    (("spool", "path"), "STATE_DIRECTORY", "spool"),
+    (("control", "socket"), "RUNTIME_DIRECTORY", "control.sock"),
+)
 
 
 def _mistake(message: str, remedy: str) -> NoReturn:
@@ -101,9 +104,41 @@ def _parse_network(value: object) -> str:
     return _mistake(f"{show(value)} is no IP address and no network", 'write one such as "192.0.2.1" or "192.0.2.0/24"')
 
 
+def _parse_url(value: object) -> str:
+    """Check the URL of a server; what a log may show of it is all of it."""
+    remedy = 'write one such as "https://influxdb.example:8086"'
+    if not isinstance(value, str):
+        _mistake(f"{show(value)} is no URL", remedy)
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        _mistake(f"{show(value)} is no URL", remedy)
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or not value.isprintable():
+        _mistake(f"{show(value)} is no URL of a server", remedy)
+    if parts.username is not None or parts.password is not None:
+        _mistake("a URL must not hold a user or a password", "put user:password into the file that token_file names")
+    if parts.query or parts.fragment:
+        _mistake(f"{show(value)} has a query or a fragment", remedy)
+    return value.rstrip("/")
+
+
 FilePath = Annotated[
     Path, PlainValidator(_parse_path), PlainSerializer(str), WithJsonSchema({"type": "string", "minLength": 1})
 ]
+OptionalPath = Annotated[
+    Path | None,
+    PlainValidator(lambda value, info: None if value is None else _parse_path(value, info)),
+    PlainSerializer(lambda path: None if path is None else str(path)),
+    WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, {"type": "null"}]}),
+]
+Url = Annotated[
+    str,
+    PlainValidator(_parse_url),
+    WithJsonSchema({"type": "string", "format": "uri", "pattern": "^https?://", "description": "URL"}),
+]
+OutputName = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9._-]*$", max_length=40)]
+Text = Annotated[str, Field(min_length=1, max_length=255)]
 Address = Annotated[str, PlainValidator(_parse_address), WithJsonSchema({"type": "string", "examples": ["127.0.0.1"]})]
 Network = Annotated[
     str, PlainValidator(_parse_network), WithJsonSchema({"type": "string", "examples": ["192.0.2.0/24"]})
@@ -113,6 +148,8 @@ BufferSize = Annotated[int, *_size(64 << 10, 1 << 30)]
 BacklogSize = Annotated[int, *_size(MEBIBYTE, 1 << 36)]
 DrainTime = Annotated[int, *_duration(100_000_000, 600 * SECOND_NS)]
 Retention = Annotated[int, *_duration(3600 * SECOND_NS, 36_525 * DAY_NS)]
+SpoolSize = Annotated[int, *_size(16 * MEBIBYTE, 1 << 42)]
+RequestTime = Annotated[int, *_duration(SECOND_NS, 600 * SECOND_NS)]
 
 
 class Section(BaseModel):
@@ -190,6 +227,53 @@ class StoreSettings(Section):
     retention: Keep = Field(Keep(), description="How long windows are kept, by their length.")
 
 
+class SpoolSettings(Section):
+    """Where points wait on the disk until every output has them (docs/outputs.md)."""
+
+    path: FilePath = Field(
+        Path("/var/lib/telemetryd/spool"), description="Directory of the spool; `$STATE_DIRECTORY/spool` under systemd."
+    )
+    size: SpoolSize = Field(8 << 30, description="Disk space at most; beyond it what is least worth is lost, counted.")
+    age: Retention = Field(7 * DAY_NS, description="What waits longer is lost, counted.")
+    rejected: SpoolSize = Field(
+        64 * MEBIBYTE, description="Size of each output's file of refused lines, the older half of it included."
+    )
+
+
+class OutputSettings(Section):
+    """A server that the series are sent to (docs/outputs.md); at most one of `token_file` and `credential`."""
+
+    name: OutputName = Field(description="Its name in health, metrics and logs, and its place in the spool.")
+    kind: Literal["influxdb"] = Field("influxdb", description="InfluxDB 2, 1.8, or what takes their v2 writes.")
+    url: Url = Field(description="The server, such as `https://influxdb.example:8086`.")
+    org: Text = Field("telemetryd", description="Organisation; InfluxDB 1.8 and VictoriaMetrics do not look at it.")
+    bucket: Text = Field(description="Bucket; `database/retention-policy` for InfluxDB 1.8.")
+    token_file: OptionalPath = Field(
+        None, description="File with the token; `user:password` for InfluxDB 1.8. It is read again after an answer 401."
+    )
+    credential: Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=255)] | None = Field(
+        None, description="Instead of a file: a credential of systemd (`LoadCredential=`)."
+    )
+    ca_file: OptionalPath = Field(
+        None, description="Certificates that verify the server's; left out, those of the system."
+    )
+    timeout: RequestTime = Field(30 * SECOND_NS, description="Longest time of a request.")
+    connections: int = Field(4, ge=1, le=16, description="Requests at a time.")
+    backlog_points_per_s: int = Field(
+        50_000, ge=1000, le=10_000_000, description="How fast a backlog is sent; new points go first, at any rate."
+    )
+
+
+def _check_outputs(outputs: tuple[OutputSettings, ...]) -> tuple[OutputSettings, ...]:
+    names = [output.name for output in outputs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        _mistake(f'two outputs are called "{twice[0]}"', "give each a name of its own")
+    for output in outputs:
+        if output.token_file is not None and output.credential is not None:
+            _mistake(f'the output "{output.name}" has a token_file and a credential', "keep one of them")
+    return outputs
+
+
 class Http(Section):
     """Health and metrics over HTTP: `/healthz`, `/readyz`, `/metrics`."""
 
@@ -223,6 +307,10 @@ class Settings(Section):
     listen: Listen = Field(Listen(), description="Where sFlow datagrams are received.")
     limits: Limits = Field(Limits(), description="Bounds.")
     store: StoreSettings = Field(StoreSettings(), description="Where windows are kept.")
+    spool: SpoolSettings = Field(SpoolSettings(), description="Where points wait for the outputs.")
+    outputs: Annotated[tuple[OutputSettings, ...], AfterValidator(_check_outputs)] = Field(
+        (), strict=False, max_length=8, description="Servers that the series are sent to."
+    )
     http: Http = Field(Http(), description="Health and metrics over HTTP.")
     control: Control = Field(Control(), description="The control service.")
     log: Log = Field(Log(), description="What is logged.")
@@ -319,7 +407,7 @@ def _with_directories(
 ) -> tuple[dict[str, Any], dict[PathInData, str]]:
     """Fill in systemd's directories where the file says nothing; return the data and what was used."""
     used: dict[PathInData, str] = {}
-    for variable, ((section, field), name) in _DIRECTORIES.items():
+    for (section, field), variable, name in _DIRECTORIES:
         # systemd separates several directories by colons: the first one is the service's own.
         directory = environment.get(variable, "").partition(":")[0]
         values = data.get(str(section), {})
@@ -332,7 +420,7 @@ def _with_directories(
 def _leaves(model: type[BaseModel], values: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     for name, field in model.model_fields.items():
         inner = inner_model(field.annotation)
-        if inner is None:
+        if inner is None or isinstance(values[name], list):
             yield (*path, name), values[name]
         else:
             yield from _leaves(inner, values[name], (*path, name))

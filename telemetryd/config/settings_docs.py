@@ -53,13 +53,14 @@ def _section(model: type[BaseModel], path: str, schema: dict[str, Any]) -> Itera
     yield "| setting | value | default | meaning |\n| --- | --- | --- | --- |\n"
     sections = []
     properties = _properties(schema, model)
-    defaults = {} if path == "" else model().model_dump(mode="json")
+    defaults = model.model_construct().model_dump(mode="json")  # of the fields that have one
     for name, field in model.model_fields.items():
         inner = inner_model(field.annotation)
         if inner is not None:
-            sections.append((inner, f"{path}.{name}" if path else name))
+            several = "[]" if properties[name].get("type") == "array" else ""
+            sections.append((inner, f"{path}.{name}{several}" if path else f"{name}{several}"))
             continue
-        default = "required" if field.is_required() else f"`{_plain(defaults[name])}`"
+        default = "required" if field.is_required() else _plain(defaults[name])
         yield f"| `{name}` | {_kind(properties[name])} | {default} | {field.description} |\n"
     for inner, inner_path in sections:
         yield from _section(inner, inner_path, schema)
@@ -72,11 +73,14 @@ def _properties(schema: dict[str, Any], model: type[BaseModel]) -> dict[str, Any
 
 
 def _plain(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    if value is None:
+        return "none"
+    return f"`{value if isinstance(value, str) else json.dumps(value)}`"
 
 
 def _kind(schema: dict[str, Any]) -> str:
     """Describe the values of a field by its JSON Schema."""
+    schema = next((one for one in schema.get("anyOf", []) if one.get("type") != "null"), schema)
     if schema.get("type") == "array":
         return "list of addresses and networks"
     if "enum" in schema:
@@ -89,6 +93,10 @@ def _kind(schema: dict[str, Any]) -> str:
         return "`true`, `false`"
     if "examples" in schema:
         return "address"
+    if schema.get("format") == "uri":
+        return "URL"
+    if "maxLength" in schema:
+        return "name" if "pattern" in schema else "text"
     pattern = schema.get("pattern", "")
     return "size" if "KiB" in pattern else "duration" if "min" in pattern else "path"
 
