@@ -22,6 +22,10 @@ pooled over all of its sources, since loss hits all of them alike. That is decid
 number of samples: to choose by their number would take the ratio in those minutes that got many samples and
 the factor in those that got few, which is too low in sum (docs/estimation.md).
 
+**A loss that begins or ends.** The minute's ratio holds for a window only where the loss was the same all the time.
+Where the samples of an agent's window contradict its minute, what was before that window is forgotten: an overload
+shows in its own seconds, and not in those before and after it.
+
 The stated rate is used, and the usage says so, where the pool is unusable: no growth is known, it does not
 grow, it grows by less than half of what the stated rate implies (some agents count samples or something
 else there), or the pools of the agent grew by less than 16
@@ -45,6 +49,9 @@ MINUTE: Final = 60
 ENOUGH_SAMPLES: Final = 16
 #: A source whose pool grew by fewer samples' worth in the minute has no ratio of its own.
 ENOUGH_OF_ITS_OWN: Final = 256
+#: A window contradicts the minute where its ratio is off by so many standard deviations, of gaps that are
+#: geometric. Datagrams that get lost whole make them wider; to forget too often costs precision, no bias.
+CHANGE_DEVIATIONS: Final = 5.0
 #: A pool below this share of samples x stated rate is not a pool of packets.
 LEAST_SHARE: Final = 0.5
 
@@ -139,6 +146,7 @@ class Scaling:
                 self._totals[name][old["source"]] -= old[name]
         if len(slots):
             sums = {"source": slots} | self._settle(sources)
+            self._forget_changed(sums)
             for name in _TOTALS:
                 self._totals[name][slots] += sums[name]
             self._recent.append((window, sums))
@@ -178,6 +186,25 @@ class Scaling:
             "stated_grown": sources["stated_grown"],
         }
 
+    def _forget_changed(self, sums: dict[str, NDArray[Any]]) -> None:
+        """Forget what was before this window of the agents that it contradicts."""
+        agents = self._agents(self._n).astype(np.intp)
+        of_window, size = agents[sums["source"]], int(agents.max(initial=0)) + 1
+        ratio, gaps = _ratios(of_window, size, sums)
+        ratio_before, gaps_before = _ratios(agents, size, {name: self._totals[name][: self._n] for name in _TOTALS})
+        is_told = (np.minimum(gaps, gaps_before) >= ENOUGH_SAMPLES) & (np.minimum(ratio, ratio_before) > 0)
+        deviation = np.sqrt(1.0 / np.maximum(gaps, 1.0) + 1.0 / np.maximum(gaps_before, 1.0))
+        off = np.abs(np.log(np.where(is_told, ratio, 1.0) / np.where(is_told, ratio_before, 1.0)))
+        has_changed = is_told & (off > CHANGE_DEVIATIONS * deviation)
+        if not has_changed.any():
+            return
+        for _, old in self._recent:
+            is_of_changed = has_changed[agents[old["source"]]]
+            for name in _TOTALS:
+                old[name] = np.where(is_of_changed, np.uint64(0), old[name])
+        for name in _TOTALS:
+            self._totals[name][: self._n][has_changed[agents]] = 0
+
     def _estimate(self, slots: NDArray[Any], sources: dict[str, NDArray[Any]]) -> None:
         packets, gaps, grown, implied = (self._totals[name][: self._n].astype(np.float64) for name in _TOTALS)
         per_gap = implied / np.maximum(grown, 1.0)  # the mean stated rate
@@ -199,6 +226,19 @@ class Scaling:
         self._is_stated[slots] = ~is_own & ~is_pooled
         self._largest[slots] = np.maximum(self._largest[slots], sources["largest"])
         self._samples[slots] += sources["samples"]
+
+
+def _ratios(
+    agents: NDArray[np.intp], size: int, sums: dict[str, NDArray[Any]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return each agent's packets over those that its stated rates imply, and its gaps, of shape (size,)."""
+    gaps = sums["gaps"].astype(np.float64)
+    stated = sums["stated_grown"] / np.maximum(sums["grown"].astype(np.float64), 1.0)
+    packets, implied, count = (
+        np.bincount(agents, column, size) for column in (sums["packets"].astype(np.float64), stated * gaps, gaps)
+    )
+    ratio: NDArray[np.float64] = packets / np.maximum(implied, 1.0)
+    return ratio, count.astype(np.float64)
 
 
 def _pool(

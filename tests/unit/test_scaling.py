@@ -43,8 +43,8 @@ def test_the_gap_after_an_unknown_growth_is_left_out() -> None:
     both = scaling.add(1, sums({"source": 1, "samples": 300, "growth": 29_901}))
     assert both.rate[1] == 29_900 / 299
     assert scaling.add(2, sums({"source": 1, "samples": 299, "growth": 29_900})).rate[1] == 2 * 29_900 / 598
-    slid = scaling.add(61, sums({"source": 1, "samples": 300, "growth": 60_000}))
-    np.testing.assert_allclose(slid.rate[1], (29_900 + 60_000) / (299 + 300))
+    slid = scaling.add(61, sums({"source": 1, "samples": 300, "growth": 36_000}))
+    np.testing.assert_allclose(slid.rate[1], (29_900 + 36_000) / (299 + 300))
 
 
 def test_every_restart_costs_a_gap() -> None:
@@ -96,14 +96,28 @@ def test_bad_pools_do_not_spoil_their_agent() -> None:
 def test_the_minute_slides() -> None:
     """Windows older than a minute no longer count; sources that are silent keep their last rate."""
     scaling = Scaling()
-    scaling.add(0, sums({"source": 1, "samples": 1000, "growth": 300_000}))
+    scaling.add(0, sums({"source": 1, "samples": 1000, "growth": 120_000}))
     both = scaling.add(59, sums({"source": 1, "samples": 1000, "growth": 100_000}))
-    assert both.rate[1] == 200
+    assert both.rate[1] == 110
     alone = scaling.add(60, sums({"source": 1, "samples": 1000, "growth": 100_000}))
     assert alone.rate[1] == 100
     other = scaling.add(200, sums({"source": 2, "samples": 1000, "growth": 500_000}))
     assert other.rate.tolist() == [1, 100, 500]
     assert scaling.n_sources == 3
+
+
+def test_a_loss_shows_in_its_own_seconds() -> None:
+    """Loss that begins, stays and ends: every window has its own rate, and steady ones share the minute's."""
+    agents = np.array([0, 1, 1, 2])
+    scaling = Scaling(lambda n: agents[:n])
+    kept = [1.0, 1.0, 0.2, 0.2, 1.0]
+    rates = []
+    for window, share in enumerate(kept):
+        lossy = [{"source": i, "samples": int(2000 * share), "growth": 200_000} for i in (1, 2)]
+        rates.append(scaling.add(window, sums(*lossy, {"source": 3, "samples": 1000, "growth": 101_000 - window})))
+    assert [one.rate[1] for one in rates] == [100 / share for share in kept]
+    assert [one.rate[2] for one in rates] == [100 / share for share in kept]
+    np.testing.assert_allclose([one.rate[3] for one in rates], [101 - window / 2000 for window in range(5)], rtol=1e-12)
 
 
 def test_a_change_of_the_stated_rate_holds_at_once() -> None:

@@ -1,0 +1,221 @@
+"""Three times what the daemon can take: it stays up and on time, and knows what it lost to the datagram."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from telemetryd._ext import is_disabled
+from telemetryd.aggregate.interval import interval
+from telemetryd.classify.compile import compile_registry
+from telemetryd.ingest.generate.loads import city_repeated
+from telemetryd.ingest.generate.pace import Pace
+from telemetryd.ingest.generate.send import Sending, Stretch, parse_target
+from telemetryd.pipeline import Pipeline
+from telemetryd.registry.load import load_registry
+from telemetryd.registry.locate import default_registry
+from telemetryd.schema import Table, UsageWindow
+from telemetryd.store.embedded import Store
+from telemetryd.store.levels import SECOND_NS
+from tests.cpu_limit import cpu_limit
+from tests.daemon_process import DaemonProcess
+
+if is_disabled():
+    pytest.skip("the twins are too slow for this many samples", allow_module_level=True)
+
+SHARE = 1 / 3  # of one processor, for all of the daemon
+STRETCH_SAMPLES = 200_000
+FLUSH_RATE = 40_000.0  # samples/s, which even a third of a processor takes
+DELAY_S = 0.2
+MEBIBYTE = 1 << 20
+
+Key = tuple[str, str, str]
+Sums = dict[Key, np.ndarray]
+
+
+class Load:
+    """The example city's benchmark traffic, and the stretches of it that were sent whole."""
+
+    def __init__(self, port: int) -> None:
+        self._stretches = city_repeated(default_registry(), STRETCH_SAMPLES, 1, 1_000_000.0)
+        self._target = parse_target(f"127.0.0.1:{port}")
+        self.sent: dict[str, int] = defaultdict(int)  # by agent address
+        self.samples = 0
+        self.stretches = 0
+
+    def send(self, count: int, pace: Pace) -> Sending:
+        """Send so many stretches."""
+        run = Sending(self._target, pace)
+        run.run(self._next(count))
+        assert not run.cut and not run.refused
+        for exporter, counts in run.agents.items():
+            assert exporter is not None
+            self.sent[exporter.agent] += counts.datagrams
+        self.samples += run.total().flow_samples
+        self.stretches += count
+        return run
+
+    def _next(self, count: int) -> Iterator[Stretch]:
+        for _ in range(count):  # not islice alone: it would close the endless ones
+            yield from islice(self._stretches, 1)
+
+
+class Watch(threading.Thread):
+    """What the daemon says of itself twice a second: delays of windows, resident memory."""
+
+    def __init__(self, daemon: DaemonProcess) -> None:
+        super().__init__(daemon=True)
+        self._daemon = daemon
+        self._stop_asked = threading.Event()
+        self.delays: list[float] = []
+        self.rss: list[int] = []
+
+    def run(self) -> None:
+        while not self._stop_asked.wait(0.5):
+            self.delays.append(self._daemon.metrics()["telemetryd_window_delay_seconds"])
+            self.rss.append(resident(self._daemon.process.pid))
+
+    def stop(self) -> None:
+        self._stop_asked.set()
+        self.join()
+
+
+def resident(pid: int) -> int:
+    """Return the resident memory of a process, octets (proc(5))."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+
+
+def status(daemon: DaemonProcess) -> dict[str, Any]:
+    command = [sys.executable, "-m", "telemetryd", "status", "--socket", str(daemon.control), "--json"]
+    answer: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, check=False, text=True).stdout)
+    return answer
+
+
+def sums_of(windows: list[UsageWindow]) -> Sums:
+    """Add up octets and packets by (table, place, department)."""
+    sums: Sums = defaultdict(lambda: np.zeros(5))
+    for window in windows:
+        columns, names = window.columns, window.names
+        for row in range(len(columns["samples"])):
+            table = Table(columns["table"][row])
+            places = names.links if table == Table.LINK_USAGE else names.metering_points
+            key = (table.name.lower(), places[columns["link"][row]], names.departments[columns["department"][row]])
+            sums[key] += [columns["octets"][row], columns["packets"][row], 0, 0, columns["samples"][row]]
+    return sums
+
+
+def stored(path: Path) -> Sums:
+    """Add up what the store holds: octets, packets, their variance and largest, samples."""
+    sums: Sums = defaultdict(lambda: np.zeros(5))
+    with Store.open(path, "read") as store:
+        table = store.scan(span_ns=SECOND_NS).unify_dictionaries()
+        grouped = table.group_by(["table", "link", "department"]).aggregate(
+            [("octets", "sum"), ("packets", "sum"), ("octets_variance", "sum"), ("octets_largest", "max"), ("samples", "sum")]
+        )
+    for row in grouped.to_pylist():
+        sums[row["table"], row["link"], row["department"]] += [
+            row["octets_sum"],
+            row["packets_sum"],
+            row["octets_variance_sum"],
+            row["octets_largest_max"],
+            row["samples_sum"],
+        ]
+    return sums
+
+
+@pytest.mark.parametrize("stretches", [40, pytest.param(300, marks=pytest.mark.long)])
+@pytest.mark.timeout(300)
+def test_overload_degrades_by_design(tmp_path: Path, stretches: int) -> None:
+    """Everything sent is processed, shed or dropped, by socket and by agent; windows are on time; intervals hold.
+
+    The load repeats one stretch, whose sampling error would repeat with it. So the truth that the intervals are held
+    to is what the exporters sampled, as the whole of it is estimated without any loss.
+    """
+    registry = default_registry()
+    with cpu_limit(SHARE) as prefix:
+        daemon = DaemonProcess(tmp_path, registry).start(prefix=prefix)
+        with daemon:
+            load = Load(daemon.sflow[1])
+            load.send(1, Pace(samples_per_s=FLUSH_RATE))
+            before = resident(daemon.process.pid)
+            watch = Watch(daemon)
+            watch.start()
+            run = load.send(stretches, Pace())
+            watch.stop()
+            load.send(1, Pace(samples_per_s=FLUSH_RATE))  # each agent's last gap shows behind it
+
+            sent = sum(load.sent.values())
+            daemon.until(lambda: accounted(daemon.metrics()) == sent)
+            daemon.until(lambda: sum(int(agent["counts"]["received"]) for agent in status(daemon)["agents"]) > 0)
+            metrics = daemon.metrics()
+            agents = {agent["name"]: agent["counts"] for agent in status(daemon)["agents"]}
+            assert daemon.terminate() == 0, "".join(daemon.stderr)
+
+    rate = run.total().flow_samples / run.elapsed_s
+    outcome = {name: outcomes(metrics, name) for name in ("processed", "shed", "capped", "refused", "short")}
+    drops = metrics['telemetryd_receive_kernel_drops_total{socket="0"}']
+    print(f"sent {rate:,.0f} samples/s for {run.elapsed_s:.1f} s; {outcome}; kernel drops {drops:,.0f} of {sent:,}")
+    print(f"delays {sorted(watch.delays)[-3:]}; resident {before / MEBIBYTE:.0f} -> {max(watch.rss) / MEBIBYTE:.0f} MiB")
+    assert sum(outcome.values()) + drops == sent
+    assert outcome["processed"] < sent / 2, "the load was no overload"
+    assert outcome["shed"] > 0
+
+    # by agent: what was received and what its sequence numbers say is missing
+    assert {name for name in agents if name != "other"} == set(load.sent)
+    for name, datagrams in load.sent.items():
+        counts = {key: int(value) for key, value in agents[name].items()}
+        outside = counts.get("lost", 0) - counts.get("shed", 0) - counts.get("capped", 0)
+        assert counts["received"] + outside == datagrams, name
+
+    assert np.quantile(watch.delays, 0.99) <= DELAY_S
+    quarter = len(watch.rss) // 4
+    assert np.median(watch.rss[-quarter:]) < np.median(watch.rss[quarter : 2 * quarter]) * 1.25 + 64 * MEBIBYTE
+
+    covered, cells = coverage(stored(daemon.store), lossless(registry, load.stretches))
+    print(f"intervals hold the truth in {covered} of {cells} departments and links")
+    assert cells > 200
+    assert covered >= 0.93 * cells
+
+
+def outcomes(metrics: dict[str, float], outcome: str) -> float:
+    return sum(
+        value
+        for name, value in metrics.items()
+        if name.startswith("telemetryd_receive_datagrams_total") and f'outcome="{outcome}"' in name
+    )
+
+
+def accounted(metrics: dict[str, float]) -> float:
+    names = ("processed", "shed", "capped", "refused", "short")
+    return sum(outcomes(metrics, name) for name in names) + sum(
+        value for name, value in metrics.items() if name.startswith("telemetryd_receive_kernel_drops_total")
+    )
+
+
+def lossless(registry: Path, stretches: int) -> Sums:
+    """Estimate from all that was sent: the same stretches, offline."""
+    pipeline = Pipeline(compile_registry(load_registry(registry)))
+    windows: list[UsageWindow] = []
+    for stretch in islice(city_repeated(registry, STRETCH_SAMPLES, 1, 1_000_000.0), stretches):
+        sent = stretch.datagrams
+        windows += pipeline.add(sent.buffer, sent.offsets, sent.lengths, sent.ts_ns)
+    return sums_of(windows + pipeline.windows.flush())
+
+
+def coverage(estimates: Sums, truths: Sums) -> tuple[int, int]:
+    """Count the sums whose 95 % interval holds the truth, among those with 20 samples or more."""
+    keys = [key for key in truths if estimates[key][4] >= 20]
+    octets, _, variance, largest, _ = np.array([estimates[key] for key in keys]).T
+    low, high = interval(octets, variance, largest, 0.95)
+    true = np.array([truths[key][0] for key in keys])
+    return int(np.count_nonzero((low <= true) & (true <= high))), len(keys)
