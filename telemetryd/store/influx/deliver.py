@@ -19,10 +19,10 @@ from telemetryd.store.influx.respond import Action, Decision, decide
 if TYPE_CHECKING:
     from telemetryd.store.influx.transport import Answer
 
-#: Requests that taking one piece apart may cost: a refused line among 5000 costs 2 log2(5000) = 25.
-MOST_REQUESTS: Final = 200
+#: Refusals that taking one piece apart may cost: a refused line among 5000 costs log2(5000) = 13 of them.
+MOST_REFUSALS: Final = 100
 #: ... and after a piece that used them up, when more of the kind is likely to come.
-LEAST_REQUESTS: Final = 8
+LEAST_REFUSALS: Final = 4
 _SHRINK: Final = 5
 
 
@@ -82,7 +82,7 @@ class Deliverer:
         self._write = write
         self._now = now
         self._most_lines: int | None = None  # since an answer 413
-        self._budget = MOST_REQUESTS
+        self._budget = MOST_REFUSALS
         self.requests = 0
         self.octets = 0
 
@@ -118,15 +118,18 @@ class Deliverer:
         budget = self._budget
         while parts.open:
             lines = parts.open.pop()
+            if self._most_lines is not None and len(lines) > self._most_lines:
+                parts.halve(lines)
+                continue
             decision = await self._send(await asyncio.to_thread(_pack, lines), is_suspect)
-            budget -= 1
+            budget -= decision.action is Action.REFUSED
             if decision.action is Action.STORED:
                 parts.expired += decision.expired
             elif decision.action in (Action.REFUSED, Action.SPLIT):
                 self._part(parts, lines, decision, may_split=budget > 0)
             else:
                 return Delivery(decision)
-        self._budget = MOST_REQUESTS if budget > 0 else max(LEAST_REQUESTS, self._budget // _SHRINK)
+        self._budget = MOST_REFUSALS if budget > 0 else max(LEAST_REFUSALS, self._budget // _SHRINK)
         return Delivery(Decision(Action.STORED), parts.rejected, parts.expired)
 
     def _part(self, parts: _Parts, lines: list[bytes], decision: Decision, *, may_split: bool) -> None:
@@ -134,7 +137,7 @@ class Deliverer:
         if len(lines) == 1:
             parts.rejected.append(Rejected(lines, decision.status, decision.reason))
         elif decision.action is Action.SPLIT:
-            # The size is bounded by itself: it does not need the budget.
+            # From now on no part is larger: this ends by itself, without a budget.
             self._most_lines = (len(lines) + 1) // 2
             parts.halve(lines)
         elif may_split:

@@ -44,4 +44,6 @@ def unpack(payload: bytes) -> list[bytes]:
         text = gzip.decompress(payload)
     except (OSError, EOFError, zlib.error) as error:
         raise StoreError(f"a piece of the spool is damaged: {error}") from error
+    if not text:
+        raise StoreError("a piece of the spool is damaged: it is empty")
     return [line + b"\n" for line in text.removesuffix(b"\n").split(b"\n")]
