@@ -114,6 +114,7 @@ class LiveReceiver(Component):
             finally:
                 await asyncio.to_thread(engine.drain, self._drain_s)
                 self._is_running = False
+                self._log.info("drained", **_sums(engine.counters()))
             if engine.failure is not None:
                 raise engine.failure
         finally:
@@ -196,6 +197,13 @@ class LiveReceiver(Component):
         if counters.clock.steps > self._clock_steps:
             self._clock_steps = counters.clock.steps
             self._log.warning("the system's clock was stepped", step_s=counters.clock.last_step_ns / 1e9)
+
+
+def _sums(counters: LiveCounters) -> dict[str, int]:
+    """Return what became of all that was sent to the sockets."""
+    names = ("received", "processed", "shed", "capped", "refused", "short", "kernel_drops")
+    sums = {name: sum(getattr(one, name) for one in counters.sockets) for name in names}
+    return sums | {"flow_samples": counters.flow_samples, "windows": counters.windows}
 
 
 def _endpoint(name: tuple[str | int, ...]) -> str:

@@ -1,9 +1,8 @@
 """gRPC messages out of what an HTTP/2 connection receives; compiled from ext/http2_data.pyx."""
 
-from typing_extensions import Buffer
-
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Buffer
 
 from telemetryd.ingest.gnmi.http2_data_reference import Step as Step
 

@@ -97,7 +97,7 @@ def test_a_piece_with_every_line_bad_costs_a_bounded_number_of_requests() -> Non
 def test_good_lines_land_even_where_the_budget_ends() -> None:
     """What is not taken apart any more is still sent once: whole good parts are stored."""
     server = FaultServer(refuses=is_bad)
-    bad = text_of(5000, range(0, 1000))
+    bad = text_of(5000, range(1000))
     deliveries = delivered(server, bad)
     landed = len(server.points)
     assert landed >= 3000

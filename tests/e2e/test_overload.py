@@ -120,7 +120,13 @@ def stored(path: Path) -> Sums:
     with Store.open(path, "read") as store:
         table = store.scan(span_ns=SECOND_NS).unify_dictionaries()
         grouped = table.group_by(["table", "link", "department"]).aggregate(
-            [("octets", "sum"), ("packets", "sum"), ("octets_variance", "sum"), ("octets_largest", "max"), ("samples", "sum")]
+            [
+                ("octets", "sum"),
+                ("packets", "sum"),
+                ("octets_variance", "sum"),
+                ("octets_largest", "max"),
+                ("samples", "sum"),
+            ]
         )
     for row in grouped.to_pylist():
         sums[row["table"], row["link"], row["department"]] += [
@@ -165,7 +171,9 @@ def test_overload_degrades_by_design(tmp_path: Path, stretches: int) -> None:
     outcome = {name: outcomes(metrics, name) for name in ("processed", "shed", "capped", "refused", "short")}
     drops = metrics['telemetryd_receive_kernel_drops_total{socket="0"}']
     print(f"sent {rate:,.0f} samples/s for {run.elapsed_s:.1f} s; {outcome}; kernel drops {drops:,.0f} of {sent:,}")
-    print(f"delays {sorted(watch.delays)[-3:]}; resident {before / MEBIBYTE:.0f} -> {max(watch.rss) / MEBIBYTE:.0f} MiB")
+    print(
+        f"delays {sorted(watch.delays)[-3:]}; resident {before / MEBIBYTE:.0f} -> {max(watch.rss) / MEBIBYTE:.0f} MiB"
+    )
     assert sum(outcome.values()) + drops == sent
     assert outcome["processed"] < sent / 2, "the load was no overload"
     assert outcome["shed"] > 0
