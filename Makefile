@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 EXT_SOURCES := $(wildcard ext/*.pyx ext/*.pxd)
-PROTO_SOURCES := $(wildcard proto/*/*/*.proto)
+PROTO_SOURCES := $(wildcard proto/*/*.proto proto/*/*/*.proto)
 BUILT := $(VENV)/.built
 TESTS ?= tests
 

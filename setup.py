@@ -57,8 +57,12 @@ policies = [
 units = [("share/telemetryd/systemd", [path.as_posix() for path in sorted(Path("systemd").iterdir())])]
 
 
+#: Where .proto files are; they import each other as telemetryd/proto/NAME.proto.
+PROTO = ("proto/gnmi", "proto/telemetryd/v1")
+
+
 class BuildProto(Command):
-    """Generate telemetryd/proto/NAME_pb2.py, _pb2.pyi and _pb2_grpc.py from proto/telemetryd/v1/NAME.proto."""
+    """Generate telemetryd/proto/NAME_pb2.py, _pb2.pyi and _pb2_grpc.py from each NAME.proto of PROTO."""
 
     description = "generate the protobuf modules"
     user_options: list[tuple[str, str | None, str]] = []  # noqa: RUF012 (setuptools declares it so)
@@ -74,11 +78,11 @@ class BuildProto(Command):
         import grpc_tools
         from grpc_tools import protoc
 
-        sources = sorted(Path("proto/telemetryd/v1").glob("*.proto"))
-        # The mapping makes protoc name the modules by the package that they land in.
+        sources = [source for folder in PROTO for source in sorted(Path(folder).glob("*.proto"))]
+        # The mappings make protoc name the modules by the package that they land in.
         arguments = [
             "protoc",
-            "--proto_path=telemetryd/proto=proto/telemetryd/v1",
+            *(f"--proto_path=telemetryd/proto={folder}" for folder in PROTO),
             f"--proto_path={Path(grpc_tools.__file__).parent / '_proto'}",
             "--python_out=.",
             "--pyi_out=.",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NAMES = {"control_pb2.py", "control_pb2.pyi", "control_pb2_grpc.py"}
+NAMES = {f"{name}_pb2{ending}" for name in ("control", "gnmi", "gnmi_ext") for ending in (".py", ".pyi", "_grpc.py")}
 
 
 def setup(directory: Path, *arguments: str) -> None:
