@@ -24,6 +24,7 @@ from telemetryd.errors import Problem
 PathInData: TypeAlias = tuple[str | int, ...]
 
 MAX_DEPTH: Final = 100  # the C composer recurses once a level and would overrun its stack at about 10^5
+_TOO_DEEP: Final = f"values nested more than {MAX_DEPTH} deep"
 MAX_ALIASED_VALUES: Final = 1_000_000  # an alias of aliases of aliases grows exponentially
 
 _PLAIN, _QUOTED = "", "!"
@@ -53,7 +54,7 @@ class _Loader(yaml.CSafeLoader):
     def descend_resolver(self, parent: Any, _index: Any) -> None:
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise _TooDeepError(problem=f"values nested more than {MAX_DEPTH} deep", problem_mark=parent.start_mark)
+            raise _TooDeepError(problem=_TOO_DEEP, problem_mark=parent.start_mark)
 
     def ascend_resolver(self) -> None:
         self.depth -= 1
@@ -196,10 +197,12 @@ def _syntax_problem(error: yaml.YAMLError, file: str, text: str) -> Problem:
     assert isinstance(error, yaml.MarkedYAMLError)
     mark = error.problem_mark or error.context_mark
     line, column = (mark.line + 1, mark.column + 1) if mark is not None else (0, 0)
-    message = f"YAML: {error.problem}"
-    if error.context:
+    # Newer scanners stop at a limit of their own, before the composer sees the first level.
+    is_too_deep = isinstance(error, _TooDeepError) or "nesting depth" in (error.problem or "")
+    message = f"YAML: {_TOO_DEEP if is_too_deep else error.problem}"
+    if error.context and not is_too_deep:
         message += f" ({error.context})"
-    if isinstance(error, _TooDeepError):
+    if is_too_deep:
         remedy = "look for an opening bracket that is never closed"
     elif "tab" in (error.problem or "").split():
         remedy = "indent with spaces, not tabs"
