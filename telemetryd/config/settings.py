@@ -193,6 +193,12 @@ class Limits(Section):
         256 * MEBIBYTE,
         description="Memory for closed windows that the store cannot take yet; beyond it the oldest are lost, counted.",
     )
+    series: int = Field(
+        500_000,
+        ge=1000,
+        le=10_000_000,
+        description="Series of a measurement that outputs send; the tail beyond is folded into `other`.",
+    )
     drain: DrainTime = Field(
         10 * SECOND_NS, description="How long a stop may take to process what was received and store it."
     )

@@ -31,9 +31,11 @@ TWINS = {
     "expand": "telemetryd.aggregate.expand",
     "group": "telemetryd.aggregate.group_reference",
     "http2_data": "telemetryd.ingest.gnmi.http2_data_reference",
+    "line_protocol": "telemetryd.store.line_protocol",
     "match": "telemetryd.classify.reference",
     "receive": "telemetryd.ingest.sflow.receive",
     "send": "telemetryd.ingest.generate.send_reference",
+    "series_keys": "telemetryd.store.series_keys",
     "sflow": "telemetryd.ingest.sflow.columns",
     "track": "telemetryd.ingest.sflow.sequence",
 }
