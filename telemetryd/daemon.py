@@ -24,6 +24,7 @@ from telemetryd.observe import log
 from telemetryd.observe.health import Health, State, combine
 from telemetryd.observe.metrics import SpecCollector, exposition
 from telemetryd.observe.systemd import Notifier
+from telemetryd.quality import WindowQuality
 from telemetryd.receiver import LiveReceiver
 from telemetryd.schema import UsageWindow
 from telemetryd.serve.components import ControlService, Updates, Watchdog
@@ -79,6 +80,7 @@ class Daemon:
         self._one_reload = asyncio.Lock()
         drain_s = settings.limits.drain / SECOND_NS
 
+        self._quality = WindowQuality()
         self._writer = StoreWriter(
             settings.store.path, settings.store.retention.by_span(), settings.limits.backlog, self._started_ns
         )
@@ -211,7 +213,7 @@ class Daemon:
 
     def _take(self, window: UsageWindow) -> None:
         """Pass a closed window on; called in the engine's thread."""
-        self._writer.put(window)
+        self._writer.put(window, self._quality.of_window(self._receiver.counters()))
         self._updates.put(window)
 
     def _health(self) -> dict[str, Health]:

@@ -22,9 +22,11 @@ from telemetryd.errors import StoreError
 from telemetryd.observe.health import Health, degraded
 from telemetryd.observe.log import Log
 from telemetryd.schema import UsageWindow
+from telemetryd.store.columns import QualityRow
 from telemetryd.store.embedded import Store
 from telemetryd.store.finish import finish_roll_ups
 from telemetryd.store.levels import LEVELS, Level
+from telemetryd.store.quality import COVERAGE, NO_SOURCE, Figures, QualityRollUp, add_figures, quality_rows
 
 ORIGIN_PREFIX: Final = "live:"
 APPEND_EVERY_S: Final = 1.0
@@ -34,6 +36,10 @@ TAKE_SHARE: Final = 4
 FIRST_RETRY_S: Final = 0.5
 LONGEST_RETRY_S: Final = 30.0
 BEHIND_NS: Final = 5_000_000_000
+COVERED: Final = (COVERAGE, NO_SOURCE)
+LOST_WINDOWS: Final = ("loss.windows", NO_SOURCE)
+#: What a figure about a window's quality takes in memory, octets, counted generously.
+FIGURE_OCTETS: Final = 200
 
 
 class Backlog:
@@ -56,7 +62,7 @@ class Backlog:
         self._limit = limit_octets
         self._clock = clock
         self._lock = threading.Lock()
-        self._windows: deque[tuple[int, int, UsageWindow]] = deque()  # (put at, octets, window)
+        self._windows: deque[tuple[int, int, UsageWindow, Figures]] = deque()  # (put at, octets, ...)
         self._octets = 0
         self.lost = 0
 
@@ -68,29 +74,36 @@ class Backlog:
         """Memory held, in octets."""
         return self._octets
 
-    def put(self, window: UsageWindow) -> int:
-        """Add a window; return how many older ones were lost for it."""
-        octets = sum(column.nbytes for column in window.columns.values())
-        with self._lock:
-            lost = 0
-            while self._windows and self._octets + octets > self._limit:
-                self._octets -= self._windows.popleft()[1]
-                lost += 1
-            self._windows.append((self._clock(), octets, window))
-            self._octets += octets
-            self.lost += lost
-            return lost
+    def put(self, window: UsageWindow, figures: Figures) -> int:
+        """Add a window and what is known of its quality; return how many older windows were lost for it.
 
-    def take(self, limit: int) -> list[UsageWindow]:
+        The figures of a lost window count in the one after it, beside the loss itself.
+        """
+        octets = sum(column.nbytes for column in window.columns.values()) + len(figures) * FIGURE_OCTETS
+        with self._lock:
+            lost: list[Figures] = []
+            while self._windows and self._octets + octets > self._limit:
+                _, freed, _, lost_figures = self._windows.popleft()
+                self._octets -= freed
+                lost.append(lost_figures)
+            self._windows.append((self._clock(), octets, window, figures))
+            self._octets += octets
+            if lost:
+                put_ns, octets, oldest, kept = self._windows[0]
+                self._windows[0] = (put_ns, octets, oldest, _with_lost(kept, lost))
+                self.lost += len(lost)
+            return len(lost)
+
+    def take(self, limit: int) -> list[tuple[UsageWindow, Figures]]:
         """Remove and return the oldest windows: one at least, ``limit`` or a share of the memory at most."""
         with self._lock:
-            taken: list[UsageWindow] = []
+            taken: list[tuple[UsageWindow, Figures]] = []
             room = self._limit // TAKE_SHARE
             while self._windows and len(taken) < limit and (not taken or self._windows[0][1] <= room):
-                _, octets, window = self._windows.popleft()
+                _, octets, window, figures = self._windows.popleft()
                 self._octets -= octets
                 room -= octets
-                taken.append(window)
+                taken.append((window, figures))
             return taken
 
     def age_ns(self) -> int:
@@ -164,7 +177,9 @@ class StoreWriter(Component):
         self._log = Log(self.name)
         self._backlog = Backlog(backlog_octets)
         self._roll_up = RollUp()
+        self._quality_roll_up = QualityRollUp()
         self._pending: list[UsageWindow] = []  # rolled up, and not stored yet
+        self._pending_quality: list[QualityRow] = []
         self._pending_since_ns = 0
         self._earlier: list[str] = []  # origins of earlier runs, to be finished
         self._flushed = False
@@ -176,9 +191,9 @@ class StoreWriter(Component):
         self._loop: asyncio.AbstractEventLoop | None = None
         self.origin = origin_of(started_ns)
 
-    def put(self, window: UsageWindow) -> None:
-        """Take a closed window of 1 s; from any thread, never waits."""
-        if lost := self._backlog.put(window):
+    def put(self, window: UsageWindow, figures: Figures) -> None:
+        """Take a closed window of 1 s and what is known of its quality; from any thread, never waits."""
+        if lost := self._backlog.put(window, figures):
             self._log.error("windows are lost: the backlog is full", lost=lost, lost_in_all=self._backlog.lost)
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._wake.set)
@@ -305,11 +320,13 @@ class StoreWriter(Component):
             If the store refuses; the windows stay in ``_pending``.
         """
         if not self._pending:
-            for window in self._backlog.take(APPEND_WINDOWS):
+            for window, figures in self._backlog.take(APPEND_WINDOWS):
                 self._pending.append(window)
-                self._pending.extend(self._roll_up.add(window))
+                self._pending_quality += quality_rows(window, figures)
+                self._roll_in(self._roll_up.add(window))
+                self._quality_roll_up.add(window.start_ns, figures)
             if is_last and not len(self._backlog) and not self._flushed:
-                self._pending.extend(self._roll_up.flush())
+                self._roll_in(self._roll_up.flush())
                 self._flushed = True
         if self._pending:
             self._pending_since_ns = self._pending_since_ns or time.monotonic_ns()
@@ -317,6 +334,11 @@ class StoreWriter(Component):
             self._pending_since_ns = 0
         elif self._earlier and not is_last:
             self._finish(store, self._earlier.pop(0))
+
+    def _roll_in(self, complete: list[UsageWindow]) -> None:
+        for window in complete:
+            self._pending.append(window)
+            self._pending_quality += self._quality_roll_up.close(window)
 
     def _finish(self, store: Store, origin: str) -> None:
         try:
@@ -331,7 +353,7 @@ class StoreWriter(Component):
 
     def _append(self, store: Store) -> None:
         begun = time.monotonic_ns()
-        appended = store.append(self._pending, self.origin)
+        appended = store.append(self._pending, self.origin, self._pending_quality)
         counters = self._counters
         seconds = [window for window in self._pending if window.span_ns == self._shortest_ns]
         self._counters = replace(
@@ -342,7 +364,16 @@ class StoreWriter(Component):
             append_ns=counters.append_ns + time.monotonic_ns() - begun,
             stored_until_ns=seconds[-1].start_ns + seconds[-1].span_ns if seconds else counters.stored_until_ns,
         )
-        self._pending = []
+        self._pending, self._pending_quality = [], []
+
+
+def _with_lost(figures: Figures, lost: list[Figures]) -> Figures:
+    """Add to a window's figures those of the windows before it that were lost, and their number."""
+    sums = dict(figures)
+    for one in lost:
+        add_figures(sums, {key: value for key, value in one.items() if key != COVERED})
+    add_figures(sums, {LOST_WINDOWS: float(len(lost))})
+    return sums
 
 
 def origin_of(started_ns: int) -> str:

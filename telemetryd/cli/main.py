@@ -20,7 +20,7 @@ from telemetryd.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, ProblemsError, T
 VERBS: Final = {
     "demo": "Show the example city at work, from datagrams to tables.",
     "replay": "Turn captured sFlow into bandwidth per department and application.",
-    "query": "Ask the embedded store: top, series, matrix, percentile.",
+    "query": "Ask the embedded store: top, series, matrix, percentile, quality.",
     "run": "Run the daemon: sFlow in, windows into the store.",
     "config": "Check, show and describe the daemon's configuration.",
     "status": "Show how the running daemon is.",

@@ -1,4 +1,4 @@
-"""`telemetryd query`: ask the embedded store who uses how much, when, and how sure that is."""
+"""`telemetryd query`: ask the embedded store who uses how much, when, and how sure and complete that is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from telemetryd.store.select import Selection
 
 app = typer.Typer(
-    help="Ask the embedded store: top, series, matrix, percentile.",
+    help="Ask the embedded store: top, series, matrix, percentile, quality.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -243,6 +243,74 @@ def percentile(
             question.remarks(answer)
 
 
+@app.command()
+def quality(
+    store: StorePath = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option("--metric", help="Only this one, or all that begin so: loss (repeatable)."),
+    ] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option("--source", help="Only this agent, sender or socket (repeatable)."),
+    ] = None,
+    bucket: Annotated[str | None, typer.Option("--bucket", help="Width such as 1min, 1h; none: the whole.")] = None,
+    n: Annotated[int, typer.Option("-n", "--n", min=1, help="Sources of each metric; the rest is 'other'.")] = 10,
+    from_time: From = None,
+    to_time: To = None,
+    tz: Zone = "UTC",
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Say how complete the data are: seconds covered, datagrams received, and what was lost by cause."""
+    from telemetryd.cli import output
+    from telemetryd.store.quality import quality as ask
+    from telemetryd.store.when import format_time, parse_duration
+
+    question = _Question(store, "totals", from_time, to_time, tz)
+    width = None if bucket is None else parse_duration(bucket)
+    answer = ask(question.store, question.selection, metric or (), source or (), width, n)
+    times = [] if width is None else ["time"]
+    rows = [
+        ({"time": format_time(row["time_ns"], question.zone)} if times else {})
+        | {name: row[name] for name in ("metric", "source", "value", "share", "folded")}
+        for row in answer.rows
+    ]
+    begin, end = format_time(answer.from_ns, question.zone), format_time(answer.to_ns, question.zone)
+    seconds = (answer.to_ns - answer.from_ns) / 1e9
+    match output.Format.of(as_json, as_csv):
+        case output.Format.JSON:
+            head = {
+                "query": "quality",
+                "from": begin,
+                "to": end,
+                "seconds": seconds,
+                "bucket_s": None if width is None else width / 1e9,
+                "window_s": [span_ns / 1e9 for span_ns in answer.spans_ns],
+                "covered_s": answer.covered_s,
+                "loss_share": answer.loss_share,
+            }
+            output.write_json({**head, "rows": rows})
+        case output.Format.CSV:
+            output.write_csv(rows, [*times, "metric", "source", "value", "share", "folded"])
+        case _:
+            fields = [
+                *map(output.text, (*times, "metric", "source")),
+                output.Field("value", lambda row: f"{row['value']:,.0f}", right=True),
+                output.Field("of the sent", lambda row: _percent(row["share"]), right=True),
+            ]
+            output.show_table(fields, rows, f"quality: {begin} to {end}")
+            if not rows:
+                output.note("nothing is known of this range: `telemetryd run` stores it beside the usage")
+                return
+            lost = "" if answer.loss_share is None else f", {_percent(answer.loss_share)} of the datagrams lost"
+            output.note(f"{answer.covered_s:,.0f} of {seconds:,.0f} s have data{lost}")
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.2%}".replace("%", " %")
+
+
 class _Question:
     """The options that all questions share, and what is printed around every answer."""
 
@@ -253,11 +321,11 @@ class _Question:
         from_time: str | None,
         to_time: str | None,
         tz: str,
-        department: list[str] | None,
-        peer_department: list[str] | None,
-        application: list[str] | None,
-        link: list[str] | None,
-        direction: list[str] | None,
+        department: list[str] | None = None,
+        peer_department: list[str] | None = None,
+        application: list[str] | None = None,
+        link: list[str] | None = None,
+        direction: list[str] | None = None,
     ) -> None:
         from telemetryd.errors import InputError
         from telemetryd.store.embedded import Store

@@ -142,13 +142,14 @@ class Worker(threading.Thread):
         if second == self._second:
             return
         self._second = second
-        self._output.put((self._index, second, self._pipeline.windows.advance(second * WINDOW_NS)))
+        closed = self._pipeline.windows.advance(second * WINDOW_NS)
+        self.snapshot = self._take_snapshot()  # first: who gets the windows finds the counts of their time
+        self._output.put((self._index, second, closed))
         if self._next_tables is not None and second >= self._next_tables[1]:
             tables, self._next_tables = self._next_tables[0], None
             self._pipeline.swap(tables)
             self._receiver.allow(*allowed_sources(self._settings, tables))
             self.swaps += 1
-        self.snapshot = self._take_snapshot()
 
     def _take_snapshot(self) -> Snapshot:
         pipeline, receiver = self._pipeline, self._receiver

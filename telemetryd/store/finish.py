@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from telemetryd.aggregate.rollup import SPANS_NS, RollUp
 from telemetryd.schema import UsageWindow
+from telemetryd.store.columns import QualityRow
 from telemetryd.store.embedded import Store
 from telemetryd.store.levels import SECOND_NS
+from telemetryd.store.quality import QualityRollUp, stored_figures
 
 
 def finish_roll_ups(store: Store, origin: str) -> int:
@@ -36,4 +38,10 @@ def finish_roll_ups(store: Store, origin: str) -> int:
     for window in store.windows(origin, SECOND_NS, from_ns):
         spans += roll_up.add(window)
     spans += roll_up.flush()
-    return len(spans) - store.append(spans, origin).skipped
+    quality = QualityRollUp()
+    for start_ns, figures in stored_figures(store, origin, SECOND_NS, from_ns, until_ns).items():
+        quality.add(start_ns, figures)
+    rows: list[QualityRow] = []
+    for span in spans:
+        rows += quality.close(span)
+    return len(spans) - store.append(spans, origin, rows).skipped

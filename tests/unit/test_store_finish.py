@@ -8,6 +8,7 @@ from telemetryd.aggregate.rollup import RollUp
 from telemetryd.schema import Names, UsageWindow
 from telemetryd.store.embedded import Store
 from telemetryd.store.finish import finish_roll_ups
+from telemetryd.store.quality import quality_rows
 from tests.storing import BASE, NAMES, Hasty, S, expected_rows, held, multiset, window
 
 
@@ -57,3 +58,30 @@ def test_a_killed_run_is_finished_from_its_seconds(tmp_path: Path, start: int, s
         assert held(cut) == held(whole)
         assert finish_roll_ups(cut, "run 1") == finish_roll_ups(whole, "run 1") == 0
         assert finish_roll_ups(cut, "run 2") == 0
+
+
+def test_quality_is_finished_too(tmp_path: Path) -> None:
+    """The figures of a killed run's seconds are in the spans made of them, and only once in each."""
+    with Store.open(tmp_path, files=Hasty()) as store:
+        for i in range(57, 63):
+            second = window(BASE + i * S, rows=4)
+            store.append([second], "run 1", quality_rows(second, {("loss.shed", "a"): float(i), ("late", "-"): 1.0}))
+        finish_roll_ups(store, "run 1")
+        finish_roll_ups(store, "run 1")
+        found = {
+            ((row["time"] - BASE) // S, row["span_ns"] // S, row["metric"]): row["value"]
+            for row in store.scan("quality").to_pylist()
+            if row["span_ns"] > S
+        }
+        assert store.scan("quality").num_rows == 2 * 6 + len(found)
+    early, late = 57 + 58 + 59, 60 + 61 + 62
+    assert found == {
+        (50, 10, "loss.shed"): early,
+        (60, 10, "loss.shed"): late,
+        (0, 60, "loss.shed"): early,
+        (60, 60, "loss.shed"): late,
+        (0, 300, "loss.shed"): early + late,
+        (0, 3600, "loss.shed"): early + late,
+        **{(start, span, "late"): 3 for start, span in ((50, 10), (60, 10), (0, 60), (60, 60))},
+        **{(0, span, "late"): 6 for span in (300, 3600)},
+    }

@@ -80,7 +80,7 @@ def test_windows_and_their_roll_ups_are_stored(tmp_path: Path) -> None:
 
     async def story() -> None:
         for one in windows:
-            writer.put(one)
+            writer.put(one, {})
 
     run(writer, story)
     assert stored(tmp_path / "store") == [one.start_ns for one in windows]
@@ -97,7 +97,7 @@ def test_windows_put_by_another_thread_are_stored_without_a_stop(tmp_path: Path)
     writer = StoreWriter(tmp_path / "store", {}, ROOMY, BASE)
 
     async def story() -> None:
-        thread = threading.Thread(target=writer.put, args=(seconds(0, 1)[0],))
+        thread = threading.Thread(target=writer.put, args=(seconds(0, 1)[0], {}))
         thread.start()
         thread.join()
         await until(lambda: writer.counters().stored_until_ns == BASE + SECOND_NS)
@@ -118,7 +118,7 @@ def test_a_store_that_refuses_is_a_state_and_loses_nothing_that_fits(tmp_path: P
 
     async def story() -> None:
         for one in windows:
-            writer.put(one)
+            writer.put(one, {})
         await until(lambda: writer.counters().failures)
         health = writer.health()
         assert health.state == State.DEGRADED
@@ -167,7 +167,7 @@ def test_a_slow_store_is_a_state_and_cannot_hold_up_the_end(tmp_path: Path, monk
             running = group.create_task(supervisor[0].run())
             await writer.started.wait()
             for one in seconds(0, 3):
-                writer.put(one)
+                writer.put(one, {})
             await until(lambda: stores[0].is_called.is_set())
             assert "too slow" in writer.health().reasons[0]
             supervisor[0].stop("test")
@@ -183,26 +183,64 @@ def test_a_full_backlog_loses_the_oldest_and_counts_them() -> None:
     """The backlog holds what fits into its memory; the newest windows stay, one at least."""
     windows = seconds(0, 10)
     backlog = Backlog(3 * max(octets_of(one) for one in windows))
-    assert [backlog.put(one) for one in windows] == [0] * 3 + [1] * 7
+    assert [backlog.put(one, {}) for one in windows] == [0] * 3 + [1] * 7
     assert backlog.lost == 7
     assert backlog.octets == sum(octets_of(one) for one in windows[7:])
     taken = [backlog.take(99) for _ in range(3)]  # a window is more than its share of the memory, but one goes
-    assert [[one.start_ns for one in part] for part in taken] == [[one.start_ns] for one in windows[7:]]
+    assert [[one.start_ns for one, _ in part] for part in taken] == [[one.start_ns] for one in windows[7:]]
     assert (len(backlog), backlog.octets, backlog.age_ns()) == (0, 0, 0)
     roomy = Backlog(ROOMY)
     for one in windows:
-        roomy.put(one)
+        roomy.put(one, {})
     assert [len(roomy.take(4)) for _ in range(4)] == [4, 4, 2, 0]
     tiny = Backlog(1)
-    assert [tiny.put(one) for one in windows[:3]] == [0, 1, 1]
+    assert [tiny.put(one, {}) for one in windows[:3]] == [0, 1, 1]
     assert len(tiny) == 1
+
+
+def test_the_figures_of_lost_windows_count_in_the_next_one() -> None:
+    """What was lost in the time of a window that is lost itself is not forgotten, and the window is counted too."""
+    backlog = Backlog(1)
+    shed = {("coverage.seconds", "-"): 1.0, ("loss.shed", "192.0.2.1"): 2.0}
+    for one in seconds(0, 4):
+        backlog.put(one, shed)
+    ((_, figures),) = backlog.take(99)
+    assert figures == {("coverage.seconds", "-"): 1.0, ("loss.shed", "192.0.2.1"): 8.0, ("loss.windows", "-"): 3.0}
+
+
+def test_quality_is_stored_with_each_window_and_each_roll_up(tmp_path: Path) -> None:
+    """At every level the store holds the same sums by metric and source, each in the time of its window."""
+    writer = StoreWriter(tmp_path / "store", {}, ROOMY, BASE)
+    windows = seconds(0, 25)
+
+    async def story() -> None:
+        for number, one in enumerate(windows):
+            lost = {("loss.shed", f"192.0.2.{number % 3}"): float(number)} if number else {}
+            writer.put(one, {("coverage.seconds", "-"): 1.0} | lost)
+
+    run(writer, story)
+    with Store.open(tmp_path / "store", "read") as store:
+        for span_ns in (SECOND_NS, 10 * SECOND_NS, 60 * SECOND_NS, 300 * SECOND_NS, 3600 * SECOND_NS):
+            found: dict[tuple[int, str], float] = {}
+            for row in store.scan("quality", span_ns).to_pylist():
+                assert row["origin"] == writer.origin
+                key = row["time"], f"{row['metric']} {row['source']}"
+                assert key not in found
+                found[key] = row["value"]
+            expected: dict[tuple[int, str], float] = {}
+            for number, one in enumerate(windows):
+                start_ns = one.start_ns // span_ns * span_ns
+                for name, value in (("coverage.seconds -", 1), (f"loss.shed 192.0.2.{number % 3}", number)):
+                    if value:
+                        expected[start_ns, name] = expected.get((start_ns, name), 0.0) + value
+            assert found == expected
 
 
 def test_loss_is_shown(tmp_path: Path) -> None:
     """Windows that did not fit into the backlog are counted, and the writer says so."""
     writer = StoreWriter(tmp_path / "store", {}, 1, BASE)
     for one in seconds(0, 5):
-        writer.put(one)  # before it runs: nobody takes them
+        writer.put(one, {})  # before it runs: nobody takes them
     assert writer.counters().lost == 4
     assert writer.health().reasons == ("4 windows were lost since the start: the backlog was full",)
 
