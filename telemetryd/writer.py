@@ -25,7 +25,7 @@ from telemetryd.schema import UsageWindow
 from telemetryd.store.columns import QualityRow
 from telemetryd.store.embedded import Store
 from telemetryd.store.finish import finish_roll_ups
-from telemetryd.store.levels import LEVELS, Level
+from telemetryd.store.levels import Level, with_retention
 from telemetryd.store.quality import COVERAGE, NO_SOURCE, Figures, QualityRollUp, add_figures, quality_rows
 
 ORIGIN_PREFIX: Final = "live:"
@@ -170,9 +170,7 @@ class StoreWriter(Component):
     ) -> None:
         super().__init__()
         self._path = path
-        self._levels = {
-            span_ns: replace(level, keep_ns=retention.get(span_ns, level.keep_ns)) for span_ns, level in LEVELS.items()
-        }
+        self._levels = with_retention(retention)
         self._open_store = open_store
         self._log = Log(self.name)
         self._backlog = Backlog(backlog_octets)

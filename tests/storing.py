@@ -32,7 +32,10 @@ NAMES = Names(
 def window(
     start_ns: int, span_ns: int = S, rows: int = 3, seed: int | None = None, names: Names = NAMES
 ) -> UsageWindow:
-    """Make a window with unique random keys and sums; the same arguments make the same window."""
+    """Make a window with unique random keys and sums; the same arguments make the same window.
+
+    The sums of many such windows are kept on disk to the last bit.
+    """
     random = np.random.default_rng([start_ns // S, span_ns // S, rows if seed is None else seed])
     limits = {
         "table": 2,
@@ -54,16 +57,16 @@ def window(
         for place, column in enumerate(KEY_COLUMNS)
     }
     samples = random.integers(1, 50, rows)
-    rate = 1000.0
-    octets = random.integers(64, 1519, rows).astype(float)
+    rate = 1024.0
+    octets = 64.0 * random.integers(1, 24, rows)
     values = {
         "samples": samples,
         "octets": rate * samples * octets,
         "packets": rate * samples,
-        "octets_variance": rate * (rate - 1) * samples * octets**2,
-        "packets_variance": rate * (rate - 1) * samples,
-        "octets_largest": np.sqrt(rate * (rate - 1)) * octets,
-        "packets_largest": np.full(rows, np.sqrt(rate * (rate - 1))),
+        "octets_variance": rate * rate * samples * octets**2,
+        "packets_variance": rate * rate * samples,
+        "octets_largest": rate * octets,
+        "packets_largest": np.full(rows, rate),
         "stated_rate_samples": samples // 2,
     }
     columns |= {column.name: values[column.name].astype(column.dtype) for column in SUM_COLUMNS}

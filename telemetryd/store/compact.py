@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from telemetryd.store.levels import Level, level_of
-from telemetryd.store.manifest import Manifest, Segment
+from telemetryd.store.manifest import SEGMENT_SCHEMA, Manifest, Segment
 
 FAN_IN: Final = 8
 """Segments of about one size that are merged while their bucket still grows."""
@@ -19,11 +19,11 @@ REWRITE_SHARE: Final = 8
 
 
 def merges(manifest: Manifest, levels: Mapping[int, Level], max_rows: int = MAX_ROWS) -> list[list[Segment]]:
-    """Choose the segments to merge: each list of two or more becomes one.
+    """Choose the segments to merge: each list becomes one.
 
     While a bucket may still grow, segments of about one size are merged eight at a time, so that a row
     is rewritten log8(appends) times. Once the level's data is a whole bucket further, all that is left
-    becomes one segment.
+    becomes one segment. When nothing is left to merge, one segment of an older schema is written anew.
     """
     newest: dict[tuple[str, int], int] = {}
     buckets: dict[tuple[str, int, int], list[Segment]] = {}
@@ -40,7 +40,10 @@ def merges(manifest: Manifest, levels: Mapping[int, Level], max_rows: int = MAX_
             chosen.append(_leftovers(small))
         else:
             chosen.extend(_same_size(small))
-    return [part for group in chosen for part in _bounded(group, max_rows) if len(part) > 1]
+    parts = [part for group in chosen for part in _bounded(group, max_rows) if len(part) > 1]
+    if not parts and (old := [segment for segment in manifest.segments if segment.schema < SEGMENT_SCHEMA]):
+        return [[max(old, key=lambda segment: (segment.end_ns, segment.file))]]
+    return parts
 
 
 def expired(manifest: Manifest, levels: Mapping[int, Level], now_ns: int) -> list[Segment]:

@@ -11,9 +11,9 @@ process writes (a lock on the file ``lock``), any number read meanwhile.
 
 from __future__ import annotations
 
-import errno
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,14 +26,16 @@ import pyarrow.parquet as pq
 
 from telemetryd.errors import StoreError
 from telemetryd.schema import UsageWindow
-from telemetryd.store import columns, compact
+from telemetryd.store import columns, compact, intake
 from telemetryd.store import manifest as manifests
 from telemetryd.store.columns import QualityRow
 from telemetryd.store.files import TEMPORARY_SUFFIX, Files
-from telemetryd.store.levels import LEVELS, SECOND_NS, Level, level_of
+from telemetryd.store.levels import LEVELS, SECOND_NS, Level, level_of, with_retention
 from telemetryd.store.lock import take_lock
-from telemetryd.store.manifest import QUALITY, USAGE, Extent, Manifest, Retired, Segment
-from telemetryd.store.segment import checksum, merged_tables, write_segment
+from telemetryd.store.manifest import QUALITY, USAGE, Manifest, Retired, Segment
+from telemetryd.store.migrate import VERSION
+from telemetryd.store.reasons import reasons
+from telemetryd.store.segment import SCHEMAS, merged_tables, write_segment
 
 T = TypeVar("T")
 
@@ -91,14 +93,15 @@ class Store:
         path: Path,
         lock: int | None,
         files: Files,
-        levels: Mapping[int, Level],
+        levels: Mapping[int, Level] | None,
         clock: Callable[[], int],
     ) -> None:
         self.path = path
         self.maintenance_failure: str | None = None
         self._lock = lock
         self._files = files
-        self._levels = levels
+        self._given = levels
+        self._levels = LEVELS if levels is None else levels
         self._clock = clock
         self._state: Manifest | None = None
         self._commits = 0
@@ -109,7 +112,7 @@ class Store:
         path: Path | str,
         mode: Literal["write", "read"] = "write",
         *,
-        levels: Mapping[int, Level] = LEVELS,
+        levels: Mapping[int, Level] | None = None,
         clock: Callable[[], int] = time.time_ns,
         files: Files | None = None,
     ) -> Store:
@@ -121,7 +124,7 @@ class Store:
             ``"write"`` makes the store if there is none, takes the writer's lock and removes what a
             crash left over; ``"read"`` never writes.
         levels:
-            Retention and compaction by span in ns.
+            Retention and compaction by span in ns; left out, what the last writer kept, or the defaults.
         clock:
             Wall clock in ns; for the grace period of files that readers may still use.
         files:
@@ -138,12 +141,12 @@ class Store:
             store = cls(directory, None, files or Files(), levels, clock)
             store.snapshot()
             return store
-        with _reasons(directory, "open"):
+        with reasons(directory, "open"):
             directory.mkdir(parents=True, exist_ok=True)
             lock = take_lock(directory / LOCK_NAME)
         store = cls(directory, lock, files or Files(), levels, clock)
         try:
-            with _reasons(directory, "open"):
+            with reasons(directory, "open"):
                 store._recover()
         except BaseException:
             store.close()
@@ -188,7 +191,7 @@ class Store:
 
     def scan(self, kind: str = USAGE, span_ns: int | None = None) -> pa.Table:
         """Read all rows of one kind (and span), as one Arrow table with the columns of the disk."""
-        schema = columns.USAGE_SCHEMA if kind == USAGE else columns.QUALITY_SCHEMA
+        schema = SCHEMAS[kind]
 
         def read(snapshot: Snapshot) -> pa.Table:
             tables = [
@@ -219,14 +222,14 @@ class Store:
             key=lambda segment: segment.first_ns // bucket_ns,
         ):
             paths = [self.path / SEGMENTS_NAME / segment.file for segment in group]
-            with _reasons(self.path, "read"):
+            with reasons(self.path, "read"):
                 table = pa.concat_tables(pq.read_table(path, schema=columns.USAGE_SCHEMA) for path in paths)
             yield from columns.usage_windows(table, origin, from_ns)
 
     def read(self, reader: Callable[[Snapshot], T]) -> T:
         """Call ``reader`` with a snapshot; once more with a new one if a file is gone meanwhile."""
         snapshot = self.snapshot()
-        with _reasons(self.path, "read"):
+        with reasons(self.path, "read"):
             try:
                 return reader(snapshot)
             except OSError:
@@ -234,19 +237,6 @@ class Store:
                 if again.manifest.generation == snapshot.manifest.generation:
                     raise
                 return reader(again)
-
-    def verify(self) -> list[str]:
-        """Read every live segment and say what is wrong with which; an empty list means all is well."""
-        snapshot = self.snapshot()
-        problems = []
-        for segment in snapshot.manifest.segments:
-            path = snapshot.path(segment)
-            try:
-                if checksum(path) != segment.crc32:
-                    problems.append(f"{path}: the content is not what was written")
-            except OSError as error:
-                problems.append(f"{path}: {error.strerror}")
-        return problems
 
     # --- writing -----------------------------------------------------------------------------------------
 
@@ -270,14 +260,14 @@ class Store:
             is stored and the store is as it was.
         """
         state = self._writable()
-        fresh, skipped = _select(windows, lambda span_ns: self.stored_until(origin, span_ns))
-        rows = _belonging(quality, windows, fresh)
+        fresh, skipped = intake.select(windows, lambda span_ns: self.stored_until(origin, span_ns))
+        rows = intake.belonging(quality, windows, fresh)
         if not fresh:
             return Appended(0, 0, skipped)
         with self._commit():
             new = list(self._write(state, fresh, rows, origin))
             extents = dict(state.extents)
-            extents[origin] = _extend(extents.get(origin, {}), fresh)
+            extents[origin] = intake.extend(extents.get(origin, {}), fresh)
             self._save(
                 replace(
                     state,
@@ -316,7 +306,6 @@ class Store:
 
     def _merge(self, group: list[Segment]) -> None:
         state = self._writable()
-        schema = columns.USAGE_SCHEMA if group[0].kind == USAGE else columns.QUALITY_SCHEMA
         directory = self.path / SEGMENTS_NAME
         with self._commit():
             merged = write_segment(
@@ -325,7 +314,7 @@ class Store:
                 state.next_id,
                 group[0].kind,
                 (min(s.batches[0] for s in group), max(s.batches[1] for s in group)),
-                merged_tables([directory / segment.file for segment in group], schema),
+                merged_tables(directory, group),
             )
             self._files.sync_directory(directory)
             self._save(replace(self._replaced(state, group, [merged]), next_id=state.next_id + 1))
@@ -390,7 +379,7 @@ class Store:
     def _commit(self) -> Iterator[None]:
         """Turn failures into StoreError and forget the state in memory, for the disk may have either."""
         try:
-            with _reasons(self.path, "write"):
+            with reasons(self.path, "write"):
                 yield
         except BaseException:
             self._state = None
@@ -403,7 +392,7 @@ class Store:
         if self._lock is None:
             raise StoreError(f"the store {self.path} is not open for writing")
         if self._state is None:
-            with _reasons(self.path, "recover"):
+            with reasons(self.path, "recover"):
                 self._recover()
         assert self._state is not None
         return self._state
@@ -425,8 +414,13 @@ class Store:
                 )
             segments.mkdir(exist_ok=True)
             self._files.sync_directory(self.path)
-            state = Manifest()
-            manifests.save(self._files, self.path, state)
+            state = Manifest(version=0)
+        if state.backup is not None:
+            raise StoreError(
+                f"{self.path} is a backup of {state.backup.source}, nobody writes to it: make a store of it by "
+                f"`telemetryd store restore {self.path} --store DIR`"
+            )
+        state = self._brought_along(state)
         known = {segment.file for segment in state.segments}
         present = {path.name: path.stat().st_size for path in segments.iterdir()}
         for segment in state.segments:
@@ -441,54 +435,12 @@ class Store:
         self._files.unlink(self.path / (manifests.MANIFEST_NAME + TEMPORARY_SUFFIX))
         self._state = state
 
-
-def _select(windows: Sequence[UsageWindow], stored_until: Callable[[int], int]) -> tuple[list[UsageWindow], int]:
-    """Leave out windows that are stored already; return the others and how many were left out."""
-    fresh: dict[tuple[int, int], UsageWindow] = {}
-    skipped = 0
-    for window in windows:
-        if window.span_ns <= 0 or window.start_ns % window.span_ns:
-            raise StoreError(f"a window of {window.span_ns} ns cannot start at {window.start_ns} ns")
-        if window.start_ns + window.span_ns <= stored_until(window.span_ns):
-            skipped += 1
-        elif fresh.setdefault((window.span_ns, window.start_ns), window) is not window:
-            raise StoreError(f"the window of {window.span_ns} ns at {window.start_ns} ns came twice")
-    return list(fresh.values()), skipped
-
-
-def _belonging(
-    quality: Iterable[QualityRow], windows: Sequence[UsageWindow], fresh: Sequence[UsageWindow]
-) -> list[QualityRow]:
-    """Return the quality rows of the windows that are to be stored."""
-    given = {(window.span_ns, window.start_ns) for window in windows}
-    stored = {(window.span_ns, window.start_ns) for window in fresh}
-    rows = list(quality)
-    for row in rows:
-        if (row.span_ns, row.time_ns) not in given:
-            raise StoreError(f"the quality row {row} belongs to no window of this append")
-    return [row for row in rows if (row.span_ns, row.time_ns) in stored]
-
-
-def _extend(spans: Mapping[int, Extent], windows: list[UsageWindow]) -> dict[int, Extent]:
-    """Widen the extents of one origin by the windows that an append brings."""
-    extents = dict(spans)
-    for window in windows:
-        end_ns = window.start_ns + window.span_ns
-        old = extents.get(window.span_ns, Extent(window.start_ns, end_ns))
-        extents[window.span_ns] = Extent(min(old.first_ns, window.start_ns), max(old.until_ns, end_ns))
-    return extents
-
-
-@contextmanager
-def _reasons(path: Path, verb: str) -> Iterator[None]:
-    """Turn what the operating system and Parquet report into StoreError."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            reason = "the disk is full; what was stored before is intact, free some space and try again"
-        else:
-            reason = error.strerror or str(error)
-        raise StoreError(f"cannot {verb} the store {path}: {reason}") from error
-    except pa.ArrowException as error:
-        raise StoreError(f"cannot {verb} the store {path}: {error}") from error
+    def _brought_along(self, state: Manifest) -> Manifest:
+        """Make last what a migration brought, and note the retention that holds from now on."""
+        if self._given is None:
+            self._levels = with_retention(state.retention)
+        retention = {span_ns: level.keep_ns for span_ns, level in self._levels.items()}
+        wanted = replace(state, id=state.id or uuid.uuid4().hex, retention=retention, version=VERSION)
+        if wanted != state:
+            manifests.save(self._files, self.path, wanted)
+        return wanted

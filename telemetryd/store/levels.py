@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -41,6 +41,11 @@ LEVELS: Final[Mapping[int, Level]] = MappingProxyType(
         HOUR_NS: LONGEST,
     }
 )
+
+
+def with_retention(keep_ns: Mapping[int, int]) -> dict[int, Level]:
+    """Return the levels with windows of some spans in ns kept for other times, in ns."""
+    return {span_ns: replace(level, keep_ns=keep_ns.get(span_ns, level.keep_ns)) for span_ns, level in LEVELS.items()}
 
 
 def level_of(levels: Mapping[int, Level], span_ns: int) -> Level:

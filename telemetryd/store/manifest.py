@@ -14,10 +14,12 @@ from typing import Any, Final
 
 from telemetryd.errors import StoreError
 from telemetryd.store.files import Files, NewFile
+from telemetryd.store.migrate import VERSION, migrated
 
 MANIFEST_NAME: Final = "MANIFEST.json"
 FORMAT: Final = "telemetryd-store"
-VERSION: Final = 1
+SEGMENT_SCHEMA: Final = 2
+"""What new segments hold: 1, estimates with all their bits; 2, rounded (telemetryd.store.columns.KEPT_BITS)."""
 
 USAGE: Final = "usage"
 QUALITY: Final = "quality"
@@ -41,6 +43,8 @@ class Segment:
         Origins of its rows, sorted.
     batches:
         First and last batch that wrote to it.
+    schema:
+        What its columns are (:data:`SEGMENT_SCHEMA`).
     """
 
     file: str
@@ -53,6 +57,7 @@ class Segment:
     crc32: int
     origins: tuple[str, ...]
     batches: tuple[int, int]
+    schema: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +80,22 @@ class Retired:
 
 
 @dataclass(frozen=True, slots=True)
+class Backup:
+    """What a backup is one of: the directory of the store, and when it was made by the wall clock."""
+
+    source: str
+    made_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """One state of a store.
 
     Attributes
     ----------
+    id:
+        Names the store for ever: its backups and what is restored from them have the same. Empty while only
+        readers have brought a store of version 1 along.
     generation:
         Number of commits so far.
     next_id:
@@ -92,14 +108,24 @@ class Manifest:
         Origin -> span_ns -> extent; outlives compaction and retention.
     floors:
         span_ns -> time before which segments of that level were removed by retention.
+    retention:
+        span_ns -> how long the last writer kept windows, in ns.
+    backup:
+        Set in a backup, which nobody may append to.
+    version:
+        Version of the file it was read from; what is saved has the newest.
     """
 
+    id: str = ""
     generation: int = 0
     next_id: int = 1
     segments: tuple[Segment, ...] = ()
     retired: tuple[Retired, ...] = ()
     extents: dict[str, dict[int, Extent]] = field(default_factory=dict)
     floors: dict[int, int] = field(default_factory=dict)
+    retention: dict[int, int] = field(default_factory=dict)
+    backup: Backup | None = None
+    version: int = VERSION
 
     def newest_ns(self) -> int | None:
         """Return the end of the newest data at the finest level stored, None in an empty store.
@@ -114,6 +140,7 @@ class Manifest:
         document = {
             "format": FORMAT,
             "version": VERSION,
+            "id": self.id,
             "generation": self.generation,
             "next_id": self.next_id,
             "segments": [_plain(segment) for segment in self.segments],
@@ -123,17 +150,21 @@ class Manifest:
                 for origin, spans in self.extents.items()
             },
             "floors": self.floors,
+            "retention": self.retention,
+            "backup": None if self.backup is None else _plain(self.backup),
         }
         return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
 
-def _plain(record: Segment | Retired | Extent) -> dict[str, Any]:
+def _plain(record: Segment | Retired | Extent | Backup) -> dict[str, Any]:
     # A tenth of the cost of dataclasses.asdict, which copies every value: this runs at every commit.
     return {name: getattr(record, name) for name in record.__slots__}
 
 
 def parse(text: str, where: Path) -> Manifest:
     """Read a manifest from the text of its file.
+
+    One of an older version is brought to this version, in memory only.
 
     Raises
     ------
@@ -144,13 +175,9 @@ def parse(text: str, where: Path) -> Manifest:
         document: dict[str, Any] = json.loads(text)
         if document["format"] != FORMAT:
             raise StoreError(f"{where} is not the manifest of a telemetryd store")
-        version = int(document["version"])
-        if version > VERSION:
-            raise StoreError(
-                f"{where} has version {version} and this telemetryd reads versions up to {VERSION}: "
-                "use the telemetryd that wrote the store, or a newer one"
-            )
-        return Manifest(
+        version, document = int(document["version"]), migrated(document, where)
+        found = Manifest(
+            id=str(document["id"]),
             generation=int(document["generation"]),
             next_id=int(document["next_id"]),
             segments=tuple(
@@ -163,11 +190,22 @@ def parse(text: str, where: Path) -> Manifest:
                 for origin, spans in document["extents"].items()
             },
             floors={int(span): int(floor) for span, floor in document["floors"].items()},
+            retention={int(span): int(keep) for span, keep in document["retention"].items()},
+            backup=None if document["backup"] is None else Backup(**document["backup"]),
+            version=version,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(
-            f"{where} is damaged ({error}): restore the store from a backup, or start a new one elsewhere"
+            f"{where} is damaged ({error}): restore the store from a backup by `telemetryd store restore`, "
+            "or start a new one elsewhere"
         ) from error
+    for segment in found.segments:
+        if segment.schema > SEGMENT_SCHEMA:
+            raise StoreError(
+                f"{where}: {segment.file} has schema {segment.schema} and this telemetryd reads up to "
+                f"{SEGMENT_SCHEMA}: use the telemetryd that wrote the store, or a newer one"
+            )
+    return found
 
 
 def load(directory: Path) -> Manifest | None:

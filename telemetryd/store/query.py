@@ -98,10 +98,10 @@ def top(store: Store, by: Sequence[str], selection: Selection, n: int = 10) -> A
 
     def answer(snapshot: Snapshot) -> Answer:
         found = sum_by(snapshot, columns, selection)
-        ranks, order = _rank(found.names, found.sums.octets, n)
+        ranks, order = _rank(found.names, found.volumes(), n)
         span_ns = found.plan.to_ns - found.plan.from_ns
         total = _total(found.sums, span_ns, selection)
-        folded = found.sums.fold(ranks, len(order))
+        folded = found.sums.fold(ranks[found.codes], len(order))
         figures = folded.figures(np.full(len(order), span_ns), selection.confidence)
         rows = [_row(columns, name, figure, total) for name, figure in zip(order, figures, strict=True)]
         return _answer(found, columns, rows, total)
@@ -124,8 +124,8 @@ def series(store: Store, by: Sequence[str], selection: Selection, bucket_ns: int
         found = sum_by(snapshot, columns, selection, width)
         from_ns, to_ns = found.plan.from_ns, found.plan.to_ns
         starts = _buckets(from_ns, to_ns, width)
-        ranks, order = _rank(found.names, found.sums.octets, n)
-        cells = _cells(found, ranks, starts, len(order))
+        ranks, order = _rank(found.names, found.volumes(), n)
+        cells = _cells(found, ranks[found.codes], starts, len(order))
         seen_ns = np.minimum(starts + width, to_ns) - np.maximum(starts, from_ns)
         figures = cells.figures(np.tile(seen_ns, len(order)), selection.confidence)
         total = _total(found.sums, to_ns - from_ns, selection)
@@ -153,13 +153,13 @@ def matrix(store: Store, row_key: str, column_key: str, selection: Selection, n:
         span_ns = found.plan.to_ns - found.plan.from_ns
         total = _total(found.sums, span_ns, selection)
         sides = [
-            _rank([(name[side],) for name in found.names], found.sums.octets, limit)
+            _rank([(name[side],) for name in found.names], found.volumes(), limit)
             for side, limit in enumerate((n, columns))
         ]
         (row_ranks, row_order), (column_ranks, column_order) = sides
 
         def fold(ranks: NDArray[np.intp], count: int) -> list[Row]:
-            folded = found.sums.fold(ranks, count)
+            folded = found.sums.fold(ranks[found.codes], count)
             return folded.figures(np.full(count, span_ns), selection.confidence)
 
         width = len(column_order)
@@ -220,11 +220,12 @@ def percentile(
         whole = replace(selection, from_ns=from_ns, to_ns=to_ns)
         found = sum_by(snapshot, (*keys, "direction"), whole, bin_ns)
         starts = _buckets(from_ns, to_ns, bin_ns)
-        ranks, order = _rank([name[:-1] for name in found.names], found.sums.octets, n)
+        ranks, order = _rank([name[:-1] for name in found.names], found.volumes(), n)
         directions = sorted({name[-1] for name in found.names})
         billed = np.array([place for place, name in enumerate(directions) if name in BILLED], dtype=np.intp)
         places = {direction: place for place, direction in enumerate(directions)}
         lanes = ranks * len(directions) + np.array([places[name[-1]] for name in found.names], dtype=np.intp)
+        lanes = lanes[found.codes]
         cells = _cells(found, lanes, starts, len(order) * len(directions))
         spans = np.full(len(cells.samples), bin_ns / SECOND_NS)
         limits = [values.reshape(-1, len(starts)) for values in cells.rates(spans, selection.confidence)]
@@ -292,7 +293,7 @@ def _cells(found: Found, lanes: NDArray[np.intp], starts: NDArray[np.int64], cou
 def _rank(names: list[Name], octets: NDArray[np.float64], n: int) -> tuple[NDArray[np.intp], list[Name | None]]:
     """Rank names by their octets.
 
-    Returns the rank of each entry, shape (k,), and the names in order: at most ``n``, and None for all
+    Returns the rank of each name, shape (k,), and the names in order: at most ``n``, and None for all
     the rest if there is one. Equal volumes rank by name, so that an answer repeats exactly.
     """
     volumes: dict[Name, float] = {}

@@ -10,16 +10,32 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from telemetryd.store.columns import QUALITY_SCHEMA, USAGE_SCHEMA, as_kept, by_names
 from telemetryd.store.files import Files, NewFile
-from telemetryd.store.manifest import Segment
+from telemetryd.store.manifest import QUALITY, SEGMENT_SCHEMA, USAGE, Segment
 
 ROW_GROUP_ROWS: Final = 1 << 17
 COMPRESSION: Final = "zstd"
+
+SCHEMAS: Final = {USAGE: USAGE_SCHEMA, QUALITY: QUALITY_SCHEMA}
+
+# The octets of estimates are stored by significance: the upper ones repeat and the lowest are zero (KEPT_BITS). As
+# numbers they hardly ever repeat, so a dictionary of them is only in the way.
+_SPLIT: Final = {
+    kind: [field.name for field in schema if kind == USAGE and pa.types.is_float64(field.type)]
+    for kind, schema in SCHEMAS.items()
+}
 
 
 def segment_name(number: int) -> str:
     """Return the file name of the segment ``number``."""
     return f"{number:012d}.parquet"
+
+
+def segment_number(name: str) -> int | None:
+    """Return the number of a segment's file, None of another file."""
+    stem = name.removesuffix(".parquet")
+    return int(stem) if stem != name and stem.isascii() and stem.isdigit() else None
 
 
 def write_segment(
@@ -45,6 +61,8 @@ def write_segment(
                         sink,
                         table.schema,
                         compression=COMPRESSION,
+                        use_dictionary=[name for name in table.column_names if name not in _SPLIT[kind]],
+                        use_byte_stream_split=_SPLIT[kind],
                         write_statistics=["time"],
                         store_schema=False,
                     )
@@ -67,26 +85,37 @@ def write_segment(
             crc32=sink.crc32,
             origins=tuple(sorted(origins)),
             batches=batch,
+            schema=SEGMENT_SCHEMA,
         )
 
 
-def merged_tables(paths: Iterable[Path], schema: pa.Schema) -> Iterator[pa.Table]:
-    """Yield the rows of several segments in their order, in tables of about a row group.
+def merged_tables(directory: Path, segments: Iterable[Segment]) -> Iterator[pa.Table]:
+    """Yield the rows of several segments of one kind in tables of a row group at most, sorted by name and time each.
 
-    Needs memory for one row group, whatever the size of the segments.
+    The tables follow each other as the row groups of the segments did, that is in order of time. Needs memory
+    for a few row groups, whatever the size of the segments.
     """
     held: list[pa.Table] = []
     rows = 0
-    for path in paths:
-        with pq.ParquetFile(path, read_dictionary=[f.name for f in schema if pa.types.is_dictionary(f.type)]) as file:
-            for group in range(file.num_row_groups):
-                held.append(file.read_row_group(group).cast(schema))
-                rows += held[-1].num_rows
-                if rows >= ROW_GROUP_ROWS:
-                    yield pa.concat_tables(held).unify_dictionaries().combine_chunks()
+    for segment in segments:
+        schema = SCHEMAS[segment.kind]
+        names = [field.name for field in schema if pa.types.is_dictionary(field.type)]
+        with pq.ParquetFile(directory / segment.file, read_dictionary=names) as file:
+            for number in range(file.num_row_groups):
+                group = file.read_row_group(number).cast(schema)
+                if segment.kind == USAGE and segment.schema < SEGMENT_SCHEMA:
+                    group = as_kept(group)
+                if held and rows + group.num_rows > ROW_GROUP_ROWS:
+                    yield _joined(held)
                     held, rows = [], 0
+                held.append(group)
+                rows += group.num_rows
     if held:
-        yield pa.concat_tables(held).unify_dictionaries().combine_chunks()
+        yield _joined(held)
+
+
+def _joined(tables: list[pa.Table]) -> pa.Table:
+    return by_names(pa.concat_tables(tables).unify_dictionaries().combine_chunks())
 
 
 def checksum(path: Path) -> int:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from telemetryd.errors import InputError, StoreError
@@ -52,24 +53,31 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Sums of the selected rows by key and bucket of time, in a fixed order.
+    """Sums of the selected rows by key and bucket of time, in the order of both.
 
     Attributes
     ----------
     plan:
         The range answered and the windows it was read from.
     names:
-        Names of the key columns, one tuple an entry.
+        Names of the key columns, one tuple for each of the k keys, sorted.
+    codes:
+        The key of each entry as its place in ``names``, shape (e,).
     bucket_ns:
-        Start of the bucket of each entry, shape (k,); 0 where no buckets were asked for.
+        Start of the bucket of each entry, shape (e,); 0 where no buckets were asked for.
     sums:
-        The sums, k entries.
+        The sums, e entries.
     """
 
     plan: cover.Plan
     names: list[tuple[str, ...]]
+    codes: NDArray[np.intp]
     bucket_ns: NDArray[np.int64]
     sums: Sums
+
+    def volumes(self) -> NDArray[np.float64]:
+        """Return the octets of each key over all buckets, shape (k,)."""
+        return np.bincount(self.codes, self.sums.octets, len(self.names)).astype(np.float64, copy=False)
 
 
 def make_plan(snapshot: Snapshot, selection: Selection, bucket_ns: int | None) -> cover.Plan:
@@ -108,18 +116,34 @@ def sum_by(snapshot: Snapshot, by: Sequence[str], selection: Selection, bucket_n
     rows, parameters = _rows(snapshot, plan, selection.table, selection.where)
     bucket = "0" if bucket_ns is None else f"time - time % {int(bucket_ns)}"
     columns = ", ".join([*(f'"{key}"' for key in by), f"({bucket})::BIGINT AS bucket"])
-    result = _fetch(
-        f"SELECT {columns}, {SQL_SUMS} FROM ({rows}) GROUP BY ALL HAVING count(*) > 0 ORDER BY ALL", parameters
-    )
-    if not len(result["bucket"]):
+    result = _fetch(f"SELECT {columns}, {SQL_SUMS} FROM ({rows}) GROUP BY ALL HAVING count(*) > 0", parameters)
+    if not len(result):
         _refuse_unknown_names(snapshot, plan, selection)
-    keys = [result[key].tolist() for key in by]
-    return Found(
-        plan,
-        list(zip(*keys, strict=True)) if keys else [()] * len(result["bucket"]),
-        np.asarray(result["bucket"], dtype=np.int64),
-        Sums.of(result),
-    )
+    names, codes = _numbered([result[key] for key in by], len(result))
+    buckets = result["bucket"].to_numpy()
+    order = np.lexsort((buckets, codes))
+    sums = Sums.of({name: result[name].to_numpy()[order] for name in result.column_names[len(by) + 1 :]})
+    return Found(plan, names, codes[order], buckets[order], sums)
+
+
+def _numbered(columns: list[pa.ChunkedArray], count: int) -> tuple[list[tuple[str, ...]], NDArray[np.intp]]:
+    """Return the sorted distinct rows of some columns of text, and for each of ``count`` rows which of them it is."""
+    packed = np.zeros(count, dtype=np.int64)
+    words: list[list[str]] = []
+    for column in columns:
+        encoded = column.combine_chunks().dictionary_encode()
+        known: list[str] = encoded.dictionary.to_pylist()
+        words.append(sorted(known))
+        places = {word: place for place, word in enumerate(words[-1])}
+        ranks = np.array([places[word] for word in known], dtype=np.int64)
+        if count:
+            packed = packed * len(known) + ranks[encoded.indices.to_numpy()]
+            # Of the product of many columns only few occur: numbered anew each time, it never overflows.
+            if len(words) > 1:
+                packed = np.unique(packed, return_inverse=True)[1]
+    firsts, codes = np.unique(packed, return_index=True, return_inverse=True)[1:]
+    texts = [column.take(pa.array(firsts)).to_pylist() for column in columns]
+    return list(zip(*texts, strict=True)) if texts else [()] * len(firsts), codes
 
 
 def _rows(
@@ -140,15 +164,15 @@ def _rows(
             stretch = "time >= ? AND time < ?"
             parameters += [piece.from_ns, piece.to_ns]
             if not present <= set(origins):
-                stretch += " AND list_contains(?, origin)"
-                parameters.append(list(origins))
+                stretch += f" AND origin IN ({_marks(origins)})"
+                parameters += origins
             stretches.append(f"({stretch})")
         conditions = [f"({' OR '.join(stretches)})", '"table" = ?']
         parameters.append(table)
         for key, names in where.items():
             if names:
-                conditions.append(f'list_contains(?, "{key}")')
-                parameters.append(list(names))
+                conditions.append(f'"{key}" IN ({_marks(names)})')
+                parameters += names
         parts.append(f"SELECT * FROM read_parquet(?) WHERE {' AND '.join(conditions)}")
     if not parts:
         # No segment holds anything of it: the same columns, no rows.
@@ -156,6 +180,11 @@ def _rows(
         keys = ", ".join(f"'' AS \"{key}\"" for key in KEYS)
         return f"SELECT 0 AS time, {keys}, {sums}, 0 AS stated_rate_samples WHERE false", []
     return " UNION ALL ".join(parts), parameters
+
+
+def _marks(values: Sequence[str]) -> str:
+    # IN, unlike a function over a list, is decided before the other columns are decoded.
+    return ", ".join("?" * len(values))
 
 
 def _is_needed(segment: Segment, pieces: Mapping[cover.Piece, tuple[str, ...]]) -> bool:
@@ -168,17 +197,16 @@ def _is_needed(segment: Segment, pieces: Mapping[cover.Piece, tuple[str, ...]]) 
     )
 
 
-def _fetch(sql: str, parameters: list[Any]) -> dict[str, NDArray[Any]]:
+def _fetch(sql: str, parameters: list[Any]) -> pa.Table:
     with duckdb.connect(":memory:", config=_NO_EXTENSIONS) as connection:
         try:
-            result: dict[str, NDArray[Any]] = connection.execute(sql, parameters).fetchnumpy()
+            return connection.sql(sql, params=parameters).to_arrow_table()
         except duckdb.IOException as error:
             # Files of an old snapshot go once their grace period is over: the caller tries a new one.
             raise OSError(str(error)) from error
         except duckdb.Error as error:
             # The first line is the reason, the others show the query.
             raise StoreError(f"cannot read the store: {str(error).splitlines()[0]}") from error
-    return result
 
 
 def _refuse_unknown_names(snapshot: Snapshot, plan: cover.Plan, selection: Selection) -> None:
@@ -187,7 +215,7 @@ def _refuse_unknown_names(snapshot: Snapshot, plan: cover.Plan, selection: Selec
         if not names:
             continue
         rows, parameters = _rows(snapshot, plan, selection.table, {})
-        known = _fetch(f'SELECT DISTINCT "{key}" FROM ({rows})', parameters)[key].tolist()
+        known = _fetch(f'SELECT DISTINCT "{key}" FROM ({rows})', parameters)[key].to_pylist()
         for name in names:
             if known and name not in known:
                 near = difflib.get_close_matches(name, known, n=3) or sorted(known)[:5]

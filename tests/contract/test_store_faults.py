@@ -11,6 +11,7 @@ from telemetryd.store.columns import QualityRow
 from telemetryd.store.embedded import GRACE_NS, Store
 from telemetryd.store.files import Files
 from telemetryd.store.levels import Level
+from telemetryd.store.verify import verify
 from tests.storing import BASE, Died, DyingFiles, Hasty, S, expected_rows, held, multiset, window
 
 # Small buckets and a short retention, so that few appends bring merges, retention and unlinking.
@@ -88,7 +89,7 @@ def test_every_point_of_death(tmp_path: Path, power: bool) -> None:
             assert found in choices, f"operation {at}: neither {kept} nor {kept + 1} batches"
             metrics = sorted(store.scan("quality")["value"].to_pylist())
             assert metrics == [float(i) for i in range(choices.index(found) + kept)]
-            assert store.verify() == []
+            assert verify(store).faults == ()
             manifest = store.snapshot().manifest
             listed = {item.file for item in (*manifest.segments, *manifest.retired)}
             assert {file.name for file in (path / "segments").iterdir()} == listed

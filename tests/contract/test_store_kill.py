@@ -13,6 +13,7 @@ from telemetryd.errors import StoreError
 from telemetryd.store import query
 from telemetryd.store.embedded import Store
 from telemetryd.store.select import Selection
+from telemetryd.store.verify import verify
 from tests.storing import BASE, S, expected_rows, held, multiset
 from tests.storing_writer import batch
 
@@ -100,7 +101,7 @@ def kill_and_check(path: Path, kills: int) -> None:
             expected = [row for i in range(numbers) for row in expected_rows(batch(i), "capture")]
             assert found == multiset(expected)
             assert store.scan("quality").num_rows == numbers
-            assert store.verify() == []
+            assert verify(store).faults == ()
     assert best > 0
     assert reader is not None and reader.stdin is not None and reader.stdout is not None
     reader.stdin.close()
