@@ -14,16 +14,26 @@ cdef extern from *:
     {
         return (unsigned long long)((unsigned __int128)a * b >> 64);
     }
+    #define telemetryd_leading_zeros(a) __builtin_clzll(a)
+    static const unsigned long long telemetryd_powers[] = {
+        1ULL, 10ULL, 100ULL, 1000ULL, 10000ULL, 100000ULL, 1000000ULL, 10000000ULL, 100000000ULL, 1000000000ULL,
+        10000000000ULL, 100000000000ULL, 1000000000000ULL, 10000000000000ULL, 100000000000000ULL,
+        1000000000000000ULL, 10000000000000000ULL, 100000000000000000ULL, 1000000000000000000ULL,
+        10000000000000000000ULL};
     static const char telemetryd_pairs[] =
         "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
         "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
     """
     uint64_t telemetryd_high(uint64_t a, uint64_t b) noexcept nogil
+    int telemetryd_leading_zeros(uint64_t a) noexcept nogil
+    const uint64_t* telemetryd_powers
     const char* telemetryd_pairs
 
 cdef enum:
     LONGEST_FLOAT = 24      # "-1.2345678901234567e-308"
     LONGEST_INTEGER = 20    # "-9223372036854775808"
+    DIGITS = 17             # of a double, at most
+    SPILL = 40              # octets behind a number that may be overwritten
     K_LEAST = -324          # least power of ten that a double needs ...
     K_COUNT = 617           # ... and how many there are
     FRACTION_BITS = 52
@@ -35,10 +45,15 @@ cdef struct Powers:
     uint64_t low[617]       # g0
 
 
+cdef inline int32_t count_digits(uint64_t value) noexcept nogil:
+    cdef int32_t count = (64 - telemetryd_leading_zeros(value | 1)) * 1233 >> 12     # floor(bits log10(2))
+    return count + 1 if (value | 1) >= telemetryd_powers[count] else count
+
+
 cdef inline char* put_digits(char* out, uint64_t value) noexcept nogil:
     # Write a number without sign; return the end.
-    cdef char text[20]
-    cdef char* at = text + 20
+    cdef char* end = out + count_digits(value)
+    cdef char* at = end
     cdef uint32_t part
     cdef int _i
     while value >= 100000000:
@@ -54,13 +69,10 @@ cdef inline char* put_digits(char* out, uint64_t value) noexcept nogil:
         memcpy(at, telemetryd_pairs + 2 * (part % 100), 2)
         part //= 100
     if part >= 10:
-        at -= 2
-        memcpy(at, telemetryd_pairs + 2 * part, 2)
+        memcpy(at - 2, telemetryd_pairs + 2 * part, 2)
     else:
-        at -= 1
-        at[0] = <char>(c'0' + part)
-    memcpy(out, at, text + 20 - at)
-    return out + (text + 20 - at)
+        (at - 1)[0] = <char>(c'0' + part)
+    return end
 
 
 cdef inline char* put_integer(char* out, int64_t value) noexcept nogil:
@@ -126,10 +138,11 @@ cdef inline uint64_t shortest(const Powers* powers, uint64_t c, int32_t q, bint 
 
 
 cdef inline char* put_float(char* out, double value, const Powers* powers) noexcept nogil:
-    # Write a finite number; return the end, at most LONGEST_FLOAT octets on.
+    # Write a finite number; return the end, at most LONGEST_FLOAT octets on. Copies have a fixed length, which is fast,
+    # so that they spill over the end.
     cdef uint64_t bits, c, digits
     cdef int32_t e, k = 0, count, point
-    cdef char text[20]
+    cdef char text[2 * DIGITS + 1]
     memcpy(&bits, &value, 8)
     if bits >> 63:
         out[0] = c'-'
@@ -150,23 +163,23 @@ cdef inline char* put_float(char* out, double value, const Powers* powers) noexc
     point = count + k               # digits before the point
     if 0 < point <= 16:
         if point >= count:
-            memcpy(out, text, count)
+            memcpy(out, text, DIGITS)
             memset(out + count, c'0', point - count)
             return out + point
-        memcpy(out, text, point)
+        memcpy(out, text, DIGITS)
+        memcpy(out + point + 1, text + point, DIGITS)
         out[point] = c'.'
-        memcpy(out + point + 1, text + point, count - point)
         return out + count + 1
     if -4 < point <= 0:
         memcpy(out, b"0.000", 5)
         out += 2 - point
-        memcpy(out, text, count)
+        memcpy(out, text, DIGITS)
         return out + count
     out[0] = text[0]
     out += 1
     if count > 1:
         out[0] = c'.'
-        memcpy(out + 1, text + 1, count - 1)
+        memcpy(out + 1, text + 1, DIGITS)
         out += count
     out[0] = c'e'
     out[1] = c'-' if point < 1 else c'+'

@@ -8,25 +8,31 @@ Names and tags are text already: a row's tag is one copy, found by its code.
 
 from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
-from _decimal cimport K_COUNT, K_LEAST, LONGEST_FLOAT, LONGEST_INTEGER, Powers, put_float, put_integer
+from _decimal cimport K_COUNT, K_LEAST, LONGEST_FLOAT, LONGEST_INTEGER, SPILL, Powers, put_float, put_integer
 
 import numpy as np
 
 cdef Powers powers
 
 
+cdef enum:
+    SHORT = 32              # texts up to here are copied by a fixed length, which is fast, where there is room
+
+
 cdef struct Tag:
     const uint8_t* texts
+    int64_t octets
     const int64_t* places
     const int64_t* codes
     uint64_t count          # texts
 
 
 cdef struct Field:
-    const char* key
+    char short_key[SHORT]   # behind a comma
+    const char* key         # a longer one
     size_t key_length
     const double* floats    # one of both
     const int64_t* integers
@@ -60,7 +66,7 @@ fill_powers()
 
 def number(value):
     """Write a field's value: a float as the shortest text that reads back to it, an integer with ``i``."""
-    cdef char text[32]
+    cdef char text[LONGEST_FLOAT + SPILL]
     cdef char* end
     if isinstance(value, int):
         end = put_integer(text, value)
@@ -78,7 +84,7 @@ cdef char* put_rows(char* out, const Rows* r, Py_ssize_t n) noexcept nogil:
     cdef char* time = NULL      # of the line before
     cdef size_t length = 0
     cdef uint64_t code
-    cdef int64_t place
+    cdef int64_t place, size
     cdef bint has_field
     for i in range(n):
         line = out
@@ -89,15 +95,24 @@ cdef char* put_rows(char* out, const Rows* r, Py_ssize_t n) noexcept nogil:
             if code >= r.tags[j].count:
                 return NULL
             place = r.tags[j].places[code]
-            memcpy(out, r.tags[j].texts + place, <size_t>(r.tags[j].places[code + 1] - place))
-            out += r.tags[j].places[code + 1] - place
+            size = r.tags[j].places[code + 1] - place
+            if size <= SHORT and place + SHORT <= r.tags[j].octets:
+                memcpy(out, r.tags[j].texts + place, SHORT)
+            else:
+                memcpy(out, r.tags[j].texts + place, <size_t>size)
+            out += size
         has_field = False
         for j in range(r.n_fields):
             if r.fields[j].floats and not isfinite(r.fields[j].floats[i]):
                 continue
-            out[0] = c',' if has_field else c' '
-            has_field = True
-            memcpy(out + 1, r.fields[j].key, r.fields[j].key_length)
+            if r.fields[j].key:
+                out[0] = c','
+                memcpy(out + 1, r.fields[j].key, r.fields[j].key_length)
+            else:
+                memcpy(out, r.fields[j].short_key, SHORT)
+            if not has_field:
+                out[0] = c' '
+                has_field = True
             out += 1 + r.fields[j].key_length
             if r.fields[j].floats:
                 out = put_float(out, r.fields[j].floats[i], &powers)
@@ -141,11 +156,21 @@ cdef Py_ssize_t set_tag(Tag* tag, const uint8_t[::1] texts, const int64_t[::1] p
     if codes.shape[0] != n:
         raise ValueError("the columns differ in length")
     cdef Py_ssize_t longest = longest_text(places, texts.shape[0])
-    tag.texts = &texts[0] if texts.shape[0] else NULL
+    tag.texts, tag.octets = &texts[0] if texts.shape[0] else NULL, texts.shape[0]
     tag.places = &places[0]
     tag.codes = &codes[0] if n else NULL
     tag.count = places.shape[0] - 1
     return longest
+
+
+cdef int set_key(Field* field, bytes key) except -1:
+    field.key_length = len(key)
+    if len(key) < SHORT:
+        field.short_key[0] = c','
+        memcpy(field.short_key + 1, <const char*>key, len(key))
+    else:
+        field.key = key
+    return 0
 
 
 cdef int set_floats(Field* field, const double[::1] values, Py_ssize_t n) except -1:
@@ -162,12 +187,26 @@ cdef int set_integers(Field* field, const int64_t[::1] values, Py_ssize_t n) exc
     return 0
 
 
+# Rooms to write into, reused: fresh memory for a window's lines costs as much as writing them. A call takes one and
+# gives it back, so that threads which render at the same time have one each.
+cdef list idle = []
+
+
+cdef object room(Py_ssize_t octets):
+    """Return an array of at least so many octets."""
+    scratch = idle.pop() if idle else None
+    if scratch is None or len(scratch) < octets:
+        scratch = np.empty(octets + octets // 4 + 4096, np.uint8)
+    return scratch
+
+
 def render(bytes head not None, tags, fields, const int64_t[::1] times not None):
     """Render n rows, each line ended by a line feed."""
     cdef Py_ssize_t n = times.shape[0], most, i
     cdef Rows r
-    cdef bytes key
-    cdef char* out = NULL
+    cdef bytes lines
+    cdef uint8_t[::1] scratch
+    cdef char* out
     cdef char* end
     tags, fields = list(tags), list(fields)     # holds the arrays
     r.head, r.head_length = head, len(head)
@@ -182,24 +221,23 @@ def render(bytes head not None, tags, fields, const int64_t[::1] times not None)
         for i, (texts, places, codes) in enumerate(tags):
             most += set_tag(&r.tags[i], texts, places, codes, n)
         for i, (name, values) in enumerate(fields):
-            key = name
-            r.fields[i].key, r.fields[i].key_length = key, len(key)
+            set_key(&r.fields[i], name)
             if values.dtype == np.float64:
                 set_floats(&r.fields[i], values, n)
             elif values.dtype == np.int64:
                 set_integers(&r.fields[i], values, n)
             else:
                 raise ValueError(f"Buffer dtype mismatch: a field is {values.dtype}, not float64 or int64")
-            most += len(key) + 1 + max(<int>LONGEST_FLOAT, <int>LONGEST_INTEGER + 1)
-        out = <char*>malloc(n * most + 1)
-        if not out:
-            raise MemoryError("no memory to render rows")
+            most += len(name) + 1 + max(<int>LONGEST_FLOAT, <int>LONGEST_INTEGER + 1)
+        scratch = array = room(n * most + SHORT + SPILL)
+        out = <char*>&scratch[0]
         with nogil:
             end = put_rows(out, &r, n)
         if not end:
             raise ValueError("a tag's code has no text")
-        return out[: end - out]
+        lines = out[: end - out]
+        idle.append(array)
+        return lines
     finally:
-        free(out)
         free(r.tags)
         free(r.fields)

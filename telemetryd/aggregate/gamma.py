@@ -5,14 +5,20 @@ in the lower half and about the mean, and from the continued fraction (DLMF 8.9.
 beyond. Quantiles are roots of log P, or of log Q in the upper half, in u = log x: both are concave in u,
 so that Newton's method converges from either side. From shape 500 on, the Cornish-Fisher expansion of
 the gamma distribution is accurate enough by itself; from shape 5 on it is the first guess.
+
+Shapes of estimates lie between 1 and 500 mostly. There the cube root of quantile / shape is so smooth a function of
+shape^-1/2 that a Chebyshev series of 15 to 30 terms gives it to 1e-10: it is made by Newton's method once for each
+probability, and held against it.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Final
 
 import numpy as np
+from numpy.polynomial import Chebyshev
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -27,6 +33,11 @@ _TERMS: Final = 2000
 _SMALL_TAIL: Final = 1e-4  # below, Q = 1 - P would lose digits
 _EPSILON: Final = 1e-16
 _TINY: Final = 1e-300
+_SMOOTH_SHAPE: Final = 0.9  # from here on there is a series
+_DEGREE: Final = 30
+_ROOTS: Final = (_ASYMPTOTIC_SHAPE**-0.5, _SMOOTH_SHAPE**-0.5)  # of the inverse shapes
+_ROOT_ERROR: Final = 1e-12
+_SERIES_ERROR: Final = 2e-10  # relative, of the quantile
 
 
 def log_gamma(a: Floats) -> Floats:
@@ -139,6 +150,37 @@ def _cornish_fisher(a: Floats, z: float) -> Floats:
     return result
 
 
+@lru_cache(maxsize=32)
+def _chebyshev(p: float) -> Floats | None:
+    """Return the series of cbrt(quantile / shape) in shape^-1/2; None where it is not accurate enough."""
+
+    def root(s: Floats) -> Floats:
+        shape = s**-2.0
+        return np.cbrt(np.exp(_newton(shape, p, 1.0 - p, NormalDist().inv_cdf(p))) / shape)
+
+    series = Chebyshev.interpolate(root, _DEGREE, domain=_ROOTS).trim(_ROOT_ERROR)
+    checked = np.linspace(*_ROOTS, 3 * _DEGREE)
+    error = 3 * np.abs(series(checked) / root(checked) - 1.0)
+    terms: Floats = np.asarray(series.coef, np.float64)
+    return terms if error.max() < _SERIES_ERROR else None
+
+
+def _evaluate(series: Floats, shape: Floats) -> Floats:
+    """Return quantiles by the series, by Clenshaw's method in place."""
+    low, high = _ROOTS
+    x = (2.0 / np.sqrt(shape) - (low + high)) / (high - low)
+    twice = 2.0 * x
+    one, other, rest = np.zeros_like(x), np.zeros_like(x), np.empty_like(x)
+    for term in series[:0:-1]:
+        np.multiply(twice, one, out=rest)
+        rest -= other
+        rest += term
+        one, other, rest = rest, one, other
+    root = x * one - other + series[0]
+    result: Floats = shape * root * root * root
+    return result
+
+
 def gamma_quantile(shape: Floats, p: float) -> Floats:
     """Return the p-quantile of the gamma distribution with scale 1.
 
@@ -162,16 +204,21 @@ def gamma_quantile(shape: Floats, p: float) -> Floats:
     """
     if not 0.0 < p < 1.0:
         raise ValueError("the probability must lie between 0 and 1")
-    unique, inverse = np.unique(np.asarray(shape, np.float64).ravel(), return_inverse=True)
-    if not np.all(unique >= _SMALLEST_SHAPE):
+    shapes = np.asarray(shape, np.float64).ravel()
+    if not np.all(shapes >= _SMALLEST_SHAPE):
         raise ValueError(f"the shape must be at least {_SMALLEST_SHAPE}")
     z = NormalDist().inv_cdf(p)
-    quantile = np.empty_like(unique)
-    is_large = unique >= _ASYMPTOTIC_SHAPE
-    quantile[is_large] = _cornish_fisher(unique[is_large], z)
-    small = unique[~is_large]
-    if len(small):
-        chunks = np.array_split(small, -(-len(small) // _CHUNK))
-        quantile[~is_large] = np.exp(np.concatenate([_newton(chunk, p, 1.0 - p, z) for chunk in chunks]))
-    result: Floats = quantile[inverse].reshape(np.shape(shape))
+    quantile = np.empty_like(shapes)
+    is_large = shapes >= _ASYMPTOTIC_SHAPE
+    quantile[is_large] = _cornish_fisher(shapes[is_large], z)
+    is_small = ~is_large
+    is_smooth = is_small & (shapes >= _SMOOTH_SHAPE)
+    if np.any(is_smooth) and (series := _chebyshev(p)) is not None:
+        quantile[is_smooth] = _evaluate(series, shapes[is_smooth])
+        is_small &= ~is_smooth
+    if np.any(is_small):
+        unique, inverse = np.unique(shapes[is_small], return_inverse=True)
+        chunks = np.array_split(unique, -(-len(unique) // _CHUNK))
+        quantile[is_small] = np.exp(np.concatenate([_newton(chunk, p, 1.0 - p, z) for chunk in chunks]))[inverse]
+    result: Floats = quantile.reshape(np.shape(shape))
     return result

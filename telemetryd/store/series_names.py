@@ -7,9 +7,9 @@ that a series is told by numbers, and its text, escaped, is made once.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,13 @@ def is_address(name: str) -> bool:
     return True
 
 
+class Translation(NamedTuple):
+    """The code of each name, shape (c,), and whether several names have one code."""
+
+    codes: NDArray[np.int64]
+    has_synonyms: bool
+
+
 class TagNames:
     """The values of one tag, or of several that have the same.
 
@@ -56,23 +63,19 @@ class TagNames:
         self._codes: dict[str, int] = {OTHER: greatest}
         self._names: list[str] = []
         self._texts: dict[str, Texts] = {}
-        self._translations: OrderedDict[Hashable, NDArray[np.int64]] = OrderedDict()
+        self._translations: OrderedDict[tuple[str, ...], Translation] = OrderedDict()
 
-    def translate(self, names: Sequence[str]) -> NDArray[np.int64]:
-        """Return the code of each name, shape (c,)."""
+    def translate(self, names: Sequence[str]) -> Translation:
+        """Return the codes of the names of a window."""
         key = tuple(names)
         found = self._translations.get(key)
         if found is None:
-            found = np.array([self._code(name) for name in key], np.int64)
+            codes = np.array([self._code(name) for name in key], np.int64)
+            found = Translation(codes, len(np.unique(codes)) < len(codes))
             self._translations[key] = found
             if len(self._translations) > _TRANSLATIONS:
                 self._translations.popitem(last=False)
         return found
-
-    def has_synonyms(self, names: Sequence[str]) -> bool:
-        """Tell whether several of the names have one code."""
-        codes = self.translate(names)
-        return len(np.unique(codes)) < len(codes)
 
     def texts(self, tag: str) -> Texts:
         """Return the texts ``,tag=name`` of all codes, the last of them that of ``other``."""

@@ -13,7 +13,7 @@ from telemetryd.aggregate.expand import merge
 from telemetryd.aggregate.interval import interval
 from telemetryd.aggregate.keys import CODE_LIMITS, pack_rows
 from telemetryd.errors import StoreError
-from telemetryd.schema import SUM_COLUMNS, Names, Table, UsageWindow
+from telemetryd.schema import SUM_COLUMNS, Table, UsageWindow
 from telemetryd.store.columns import DIRECTION_NAMES, LINK_DIRECTION_NAMES, TABLE_NAMES
 from telemetryd.store.line_text import NO_NAME, key_text, measurement_text
 from telemetryd.store.series import MEASUREMENTS, OTHER, SECOND_NS, USAGE, Field, Measurement, Merge, Tag, span_name
@@ -44,6 +44,7 @@ _DIRECTION_TEXTS: Final = tag_texts(
         for code in range(_DIRECTIONS)
     ],
 )
+_USAGE_KEYS: Final = [key_text(field.name) + b"=" for field in USAGE.fields]
 _TABLE_TEXTS: Final = tag_texts("result_table", TABLE_NAMES)
 # What folding gives up of a packed key (telemetryd/aggregate/keys.py): departments, application, zones and class; then
 # the link too.
@@ -88,13 +89,13 @@ class SeriesRenderer:
         StoreError
             If the window lacks a column or has a code without a name.
         """
-        codes = self._codes(window)
+        codes, has_synonyms = self._codes(window)
         sums = {column.name: window.columns[column.name] for column in SUM_COLUMNS if column.name in window.columns}
         if len(sums) < len(SUM_COLUMNS):
             raise StoreError("a window lacks a column of sums")
         own = pack_rows(codes)
         words = self._guard.admit(USAGE.name, own, sums["octets"], _USAGE_FOLDS)
-        if words is not own or any(names.has_synonyms(of) for names, of in self._dictionaries(window.names)):
+        if words is not own or has_synonyms:
             codes = sums = merge(*words, sums)
         n = len(sums["samples"])
         times = np.full(n, window.start_ns)
@@ -156,28 +157,26 @@ class SeriesRenderer:
         values = [(key_text(name) + b"=", column) for name, column in columns.items()]
         return render(measurement_text(measurement), [*texts, span], values, times)
 
-    def _codes(self, window: UsageWindow) -> dict[str, NDArray[Any]]:
-        """Return the key columns with codes that last: KEY_COLUMNS of shape (k,)."""
-        columns = window.columns
+    def _codes(self, window: UsageWindow) -> tuple[dict[str, NDArray[Any]], bool]:
+        """Return KEY_COLUMNS with codes that last, shape (k,), and whether different rows may have the same ones."""
+        columns, names = window.columns, window.names
+        links, points = (self._usage_names("links").translate(of) for of in (names.links, names.metering_points))
+        has_synonyms = links.has_synonyms or points.has_synonyms
         try:
             codes = {"table": columns["table"], "direction": columns["direction"]}
             for key, kind in _KINDS.items():
-                codes[key] = self._usage_names(kind).translate(getattr(window.names, kind))[columns[key]]
-            links = self._usage_names("links")
+                translation = self._usage_names(kind).translate(getattr(names, kind))
+                has_synonyms |= translation.has_synonyms
+                codes[key] = translation.codes[columns[key]]
             is_total = columns["table"] == Table.TOTALS
-            link = np.empty(len(is_total), np.int64)
-            for chosen, names in ((~is_total, window.names.links), (is_total, window.names.metering_points)):
-                link[chosen] = links.translate(names)[columns["link"][chosen]]
+            codes["link"] = np.empty(len(is_total), np.int64)
+            for chosen, translation in ((~is_total, links), (is_total, points)):
+                codes["link"][chosen] = translation.codes[columns["link"][chosen]]
         except KeyError as error:
             raise StoreError(f"a window lacks the column {error}") from error
         except IndexError:
             raise StoreError("a window has a code without a name") from None
-        return codes | {"link": link}
-
-    def _dictionaries(self, names: Names) -> list[tuple[TagNames, tuple[str, ...]]]:
-        kinds = [*dict.fromkeys(_KINDS.values()), "links"]
-        pairs = [(self._usage_names(kind), getattr(names, kind)) for kind in kinds]
-        return [*pairs, (self._usage_names("links"), names.metering_points)]
+        return codes, has_synonyms
 
     def _usage_tags(self, codes: Mapping[str, NDArray[Any]], n: int, span_ns: int) -> list[TagColumn]:
         tags: list[TagColumn] = []
@@ -211,7 +210,7 @@ class SeriesRenderer:
             self._names[known.name, tag.name] = names
         codes, texts = (np.zeros(n, np.intp), (NO_NAME,)) if labels is None else labels
         try:
-            return names.translate(texts)[codes]
+            return names.translate(texts).codes[codes]
         except IndexError:
             raise StoreError(f"a code of {known.name}.{tag.name} has no name") from None
 
@@ -227,7 +226,7 @@ def _usage_fields(sums: Mapping[str, NDArray[Any]], span_ns: int) -> list[tuple[
         "octets_high": np.ceil(high),
     }
     columns = {**sums, **derived}
-    return [(key_text(field.name) + b"=", _column(field, columns[field.name])) for field in USAGE.fields]
+    return [(key, _column(field, columns[field.name])) for key, field in zip(_USAGE_KEYS, USAGE.fields, strict=True)]
 
 
 def _check(known: Measurement, tags: Mapping[str, object], fields: Mapping[str, NDArray[Any]]) -> None:
