@@ -75,23 +75,26 @@ _DEVICE: Final = Tag("device", "name of the device; an address is `other`", is_o
 
 def _sums() -> dict[str, Field]:
     meanings = {
-        "samples": "flow samples that the row rests on",
-        "octets": "estimated octets, layer 2 with FCS",
-        "packets": "estimated packets",
-        "octets_variance": "variance of `octets`",
-        "packets_variance": "variance of `packets`",
-        "octets_largest": "deviation of the largest sample",
-        "packets_largest": "deviation of the largest sample",
-        "stated_rate_samples": "samples scaled by the stated sampling rate, the sample pool being unusable",
+        "samples": ("samples", "flow samples that the row rests on"),
+        "octets": ("octets", "estimated octets, layer 2 with FCS"),
+        "packets": ("packets", "estimated packets"),
+        "octets_variance": ("octets^2", "variance of `octets`"),
+        "packets_variance": ("packets^2", "variance of `packets`"),
+        "octets_largest": ("octets", "deviation of the largest sample"),
+        "packets_largest": ("packets", "deviation of the largest sample"),
+        "stated_rate_samples": (
+            "samples",
+            "samples scaled by the stated rate, the sample pool being unusable",
+        ),
     }
     kinds: dict[str, Literal["float", "integer"]] = {"float64": "float", "uint64": "integer"}
     return {
         column.name: Field(
             column.name,
             kinds[column.dtype],
-            column.unit.partition(":")[0].partition(",")[0],
+            meanings[column.name][0],
             Merge.LARGEST if column.name.endswith("_largest") else Merge.SUM,
-            meanings[column.name],
+            meanings[column.name][1],
         )
         for column in SUM_COLUMNS
     }

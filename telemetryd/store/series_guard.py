@@ -26,7 +26,7 @@ LEAST_LIMIT: Final = 1000
 #: A key is known for all spans at once, so that folded rows of all spans agree: so many series may come of it.
 SPANS: Final = 5
 #: Of the keys that may be known, this part is for rows that were folded once, which keep their link.
-_FOLDED_PART: Final = 20
+_FOLDED_PART: Final = 10
 #: ... and these are for rows that were folded wholly: each of a fixed vocabulary.
 _LAST: Final = 32
 

@@ -14,7 +14,7 @@ from telemetryd.aggregate.interval import interval
 from telemetryd.aggregate.keys import CODE_LIMITS, pack_rows
 from telemetryd.errors import StoreError
 from telemetryd.schema import SUM_COLUMNS, Table, UsageWindow
-from telemetryd.store.columns import DIRECTION_NAMES, LINK_DIRECTION_NAMES, TABLE_NAMES
+from telemetryd.store.columns import DIRECTION_NAMES, LINK_DIRECTION_NAMES, TABLE_NAMES, kept
 from telemetryd.store.line_text import NO_NAME, key_text, measurement_text
 from telemetryd.store.series import MEASUREMENTS, OTHER, SECOND_NS, USAGE, Field, Measurement, Merge, Tag, span_name
 from telemetryd.store.series_guard import CardinalityGuard, ones
@@ -216,6 +216,8 @@ class SeriesRenderer:
 
 
 def _usage_fields(sums: Mapping[str, NDArray[Any]], span_ns: int) -> list[tuple[bytes, NDArray[Any]]]:
+    """Return the fields: the sums as the embedded store keeps them, and what follows from those."""
+    sums = {column.name: kept(column.name, sums[column.name]) for column in SUM_COLUMNS}
     low, high = interval(sums["octets"], sums["octets_variance"], sums["octets_largest"])
     scale = 8.0 * SECOND_NS / span_ns
     derived = {
