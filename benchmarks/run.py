@@ -1,7 +1,8 @@
 """Run the benchmarks: `python -m benchmarks.run [--short] [--write] [NAME ...]`.
 
 Every module `bench_NAME.py` has `run(short: bool) -> list[Figure]`. `--short` proves in CI that they work;
-its figures mean nothing. `--write` puts the figures into RESULTS.md.
+its figures mean nothing. `--write` puts the figures into RESULTS.md. A module with `ONLY_BY_NAME` takes so long that
+it runs only when it is asked for (and with `--short`).
 """
 
 from __future__ import annotations
@@ -34,8 +35,10 @@ def main() -> int:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}")
     results: dict[str, tuple[str, list[Figure]]] = {}
     for name in arguments.names or NAMES:
-        print(f"== {name}", flush=True)
         module = importlib.import_module(f"benchmarks.bench_{name}")
+        if getattr(module, "ONLY_BY_NAME", False) and not (arguments.names or arguments.short):
+            continue
+        print(f"== {name}", flush=True)
         figures: list[Figure] = module.run(short=arguments.short)
         for figure in figures:
             print(f"  {figure.what:<64} {number(figure.value):>12} {figure.unit}  {figure.note}", flush=True)

@@ -25,6 +25,7 @@ from telemetryd.schema import UsageWindow
 from telemetryd.store.columns import QualityRow
 from telemetryd.store.embedded import Store
 from telemetryd.store.finish import finish_roll_ups
+from telemetryd.store.growth import outlook
 from telemetryd.store.levels import Level, with_retention
 from telemetryd.store.quality import COVERAGE, NO_SOURCE, Figures, QualityRollUp, add_figures, quality_rows
 
@@ -36,6 +37,8 @@ TAKE_SHARE: Final = 4
 FIRST_RETRY_S: Final = 0.5
 LONGEST_RETRY_S: Final = 30.0
 BEHIND_NS: Final = 5_000_000_000
+#: How often the room on the disk is looked at, and retention and compaction are seen to while nothing comes.
+TEND_EVERY_NS: Final = 600_000_000_000
 COVERED: Final = (COVERAGE, NO_SOURCE)
 LOST_WINDOWS: Final = ("loss.windows", NO_SOURCE)
 #: What a figure about a window's quality takes in memory, octets, counted generously.
@@ -171,6 +174,7 @@ class StoreWriter(Component):
         super().__init__()
         self._path = path
         self._levels = with_retention(retention)
+        self._retention = retention
         self._open_store = open_store
         self._log = Log(self.name)
         self._backlog = Backlog(backlog_octets)
@@ -185,6 +189,8 @@ class StoreWriter(Component):
         self._failure: str | None = None
         self._maintenance_failure: str | None = None
         self._finish_failure: str | None = None
+        self._no_room: str | None = None
+        self._tend_at_ns = 0
         self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.origin = origin_of(started_ns)
@@ -219,7 +225,7 @@ class StoreWriter(Component):
         store.close()
 
     def health(self) -> Health:
-        """Degraded while the store refuses, or lags behind by seconds, or cannot compact."""
+        """Degraded while the store refuses, lags behind by seconds, cannot compact, or will outgrow its disk."""
         reasons = []
         if self._failure is not None:
             reasons.append(f"{self._failure}; {self._waiting:,} windows wait")
@@ -227,6 +233,8 @@ class StoreWriter(Component):
             reasons.append(f"the store is {behind_ns / 1e9:.0f} s behind: it is too slow")
         if self._maintenance_failure is not None:
             reasons.append(f"compaction: {self._maintenance_failure}")
+        if self._no_room is not None:
+            reasons.append(f"retention: {self._no_room}")
         if self._finish_failure is not None:
             reasons.append(f"roll-ups of an earlier run: {self._finish_failure}")
         if self._backlog.lost:
@@ -259,7 +267,7 @@ class StoreWriter(Component):
         retry_s = FIRST_RETRY_S
         while True:
             if not self._pending and not len(self._backlog) and not self._earlier and not self.stopping.is_set():
-                await self._wait(None)
+                await self._wait(TEND_EVERY_NS / 1e9)
             self._wake.clear()
             is_last = self.stopping.is_set()
             begun = time.monotonic()
@@ -287,9 +295,13 @@ class StoreWriter(Component):
         super().stop()
         self._wake.set()
 
-    async def _wait(self, timeout_s: float | None) -> None:
-        async with asyncio.timeout(timeout_s):
-            await self._wake.wait()
+    async def _wait(self, timeout_s: float) -> None:
+        """Wait until something comes or it is asked to stop, for a time at most."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._wake.wait()
+        except TimeoutError:
+            return
 
     async def _pause(self, seconds: float) -> None:
         """Wait for a time, less if asked to stop."""
@@ -332,6 +344,21 @@ class StoreWriter(Component):
             self._pending_since_ns = 0
         elif self._earlier and not is_last:
             self._finish(store, self._earlier.pop(0))
+        if time.monotonic_ns() >= self._tend_at_ns:
+            self._tend(store)
+
+    def _tend(self, store: Store) -> None:
+        """See to what no append sees to: retired files while nothing comes, and the room for the retention."""
+        self._tend_at_ns = time.monotonic_ns() + TEND_EVERY_NS
+        store.tend()
+        try:
+            found = outlook(store.snapshot().manifest, self._path, self._retention)
+        except OSError as error:
+            self._log.warning("cannot look at the room on the disk", reason=error)
+            return
+        self._no_room = None if found is None or found.days_left is None else str(found)
+        if self._no_room is not None:
+            self._log.warning("the disk is too small for the retention", outlook=self._no_room)
 
     def _roll_in(self, complete: list[UsageWindow]) -> None:
         for window in complete:

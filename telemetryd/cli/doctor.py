@@ -85,7 +85,30 @@ def examine(config: Path) -> list[Check]:
         host.check_socket_drops(listen.port, bound),
         _look("store", lambda: host.check_store(store, who)),
         _look("disk", lambda: host.check_disk(store)),
+        _look("retention", lambda: _retention(store, settings.store.retention.by_span())),
     ]
+
+
+def _retention(store: Path, retention: dict[int, int]) -> Check:
+    """Has the disk room for what the retention will hold at the growth of the last days?"""
+    from telemetryd.errors import StoreError
+    from telemetryd.observe.doctor import fail, ok, warn
+    from telemetryd.store.growth import outlook
+    from telemetryd.store.manifest import load
+
+    name = "retention"
+    if not store.is_dir():
+        return ok(name, "nothing is stored yet, so the growth is not known")
+    try:
+        manifest = load(store)
+        found = None if manifest is None else outlook(manifest, store, retention)
+    except StoreError as error:
+        return fail(name, str(error), f"telemetryd store verify --store {store}")
+    if found is None:
+        return ok(name, "less than an hour is stored, so the growth is not known yet")
+    if found.days_left is not None:
+        return warn(name, str(found), "give store.path a larger disk, or shorten store.retention of second or minute")
+    return ok(name, str(found))
 
 
 def _by_command(who: str) -> str:

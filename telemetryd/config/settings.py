@@ -30,6 +30,7 @@ from pydantic_core import PydanticCustomError
 from telemetryd.config import units
 from telemetryd.config.explain import explain, inner_model, show
 from telemetryd.config.positions import PathInData, YamlDocument, parse_yaml, read_yaml
+from telemetryd.config.retention import DEFAULT_KEEP_NS, FLOOR_NS, FLOOR_REASON
 from telemetryd.errors import Problem, ProblemsError
 
 MAX_PORT: Final = 65535
@@ -54,13 +55,20 @@ def _mistake(message: str, remedy: str) -> NoReturn:
 
 
 def _quantity(
-    parse: Callable[[object], int], spell: Callable[[int], str], pattern: str, lowest: int, highest: int
+    parse: Callable[[object], int],
+    spell: Callable[[int], str],
+    pattern: str,
+    lowest: int,
+    highest: int,
+    floor_reason: str | None = None,
 ) -> tuple[Any, ...]:
     def validate(value: object) -> int:
         try:
             number = parse(value)
         except units.UnitError as error:
             _mistake(error.message, error.remedy)
+        if number < lowest and floor_reason is not None:
+            _mistake(f'"{value}" is less than {spell(lowest)}', floor_reason)
         if not lowest <= number <= highest:
             _mistake(f'"{value}" is out of range', f'use "{spell(lowest)}" to "{spell(highest)}"')
         return number
@@ -74,8 +82,8 @@ def _size(lowest: int, highest: int) -> tuple[Any, ...]:
     return _quantity(units.parse_size, units.spell_size, units.SIZE_PATTERN, lowest, highest)
 
 
-def _duration(lowest: int, highest: int) -> tuple[Any, ...]:
-    return _quantity(units.parse_duration, units.spell_duration, units.DURATION_PATTERN, lowest, highest)
+def _duration(lowest: int, highest: int, floor_reason: str | None = None) -> tuple[Any, ...]:
+    return _quantity(units.parse_duration, units.spell_duration, units.DURATION_PATTERN, lowest, highest, floor_reason)
 
 
 def _parse_path(value: object, info: ValidationInfo) -> Path:
@@ -148,6 +156,7 @@ BufferSize = Annotated[int, *_size(64 << 10, 1 << 30)]
 BacklogSize = Annotated[int, *_size(MEBIBYTE, 1 << 36)]
 DrainTime = Annotated[int, *_duration(100_000_000, 600 * SECOND_NS)]
 Retention = Annotated[int, *_duration(3600 * SECOND_NS, 36_525 * DAY_NS)]
+LawfulRetention = Annotated[int, *_duration(FLOOR_NS, 36_525 * DAY_NS, FLOOR_REASON)]
 SpoolSize = Annotated[int, *_size(16 * MEBIBYTE, 1 << 42)]
 RequestTime = Annotated[int, *_duration(SECOND_NS, 600 * SECOND_NS)]
 
@@ -205,13 +214,18 @@ class Limits(Section):
 
 
 class Keep(Section):
-    """How long windows are kept, by their length."""
+    """How long windows are kept, by their length, with what is known of their quality.
 
-    second: Retention = Field(2 * DAY_NS, description="Windows of 1 s.")
-    ten_seconds: Retention = Field(7 * DAY_NS, description="Windows of 10 s.")
-    minute: Retention = Field(60 * DAY_NS, description="Windows of 1 min.")
-    five_minutes: Retention = Field(200 * DAY_NS, description="Windows of 5 min.")
-    hour: Retention = Field(200 * DAY_NS, description="Windows of 1 h; protection level 3 asks for 184 days.")
+    Windows of 5 min and 1 h are the record that the law asks for: six calendar months, which have up to 184 days.
+    """
+
+    second: Retention = Field(DEFAULT_KEEP_NS[SECOND_NS], description="Windows of 1 s.")
+    ten_seconds: Retention = Field(DEFAULT_KEEP_NS[10 * SECOND_NS], description="Windows of 10 s.")
+    minute: Retention = Field(DEFAULT_KEEP_NS[60 * SECOND_NS], description="Windows of 1 min.")
+    five_minutes: LawfulRetention = Field(
+        DEFAULT_KEEP_NS[300 * SECOND_NS], description="Windows of 5 min; at least 184 days."
+    )
+    hour: LawfulRetention = Field(DEFAULT_KEEP_NS[3600 * SECOND_NS], description="Windows of 1 h; at least 184 days.")
 
     def by_span(self) -> dict[int, int]:
         """Return the length of windows in ns -> how long they are kept in ns."""

@@ -84,8 +84,8 @@ class Store:
     path:
         The directory.
     maintenance_failure:
-        Why the last compaction or retention that an append started failed, None when it did not; the
-        append itself is not affected and the next one tries again.
+        Why the last compaction or retention that an append (or :meth:`tend`) started failed, None when it did not;
+        the append itself is not affected and the next one tries again.
     """
 
     def __init__(
@@ -278,7 +278,7 @@ class Store:
             )
         self._commits += 1
         if self._commits % MAINTAIN_EVERY == 0:
-            self._try_to_maintain()
+            self.tend()
         written = sum(segment.rows for segment in new if segment.kind == USAGE)
         return Appended(state.next_id, written, skipped)
 
@@ -319,7 +319,8 @@ class Store:
             self._files.sync_directory(directory)
             self._save(replace(self._replaced(state, group, [merged]), next_id=state.next_id + 1))
 
-    def _try_to_maintain(self) -> None:
+    def tend(self) -> None:
+        """Maintain, and note in ``maintenance_failure`` why that was not possible; it does not raise."""
         try:
             self.maintain()
             self.maintenance_failure = None

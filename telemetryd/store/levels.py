@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
+from telemetryd.config.retention import DEFAULT_KEEP_NS, LONGEST_KEEP_NS
+
 SECOND_NS: Final = 1_000_000_000
 MINUTE_NS: Final = 60 * SECOND_NS
 HOUR_NS: Final = 60 * MINUTE_NS
@@ -29,17 +31,18 @@ class Level:
     bucket_ns: int
 
 
-# Logs of a network under graded protection are kept six months (184 days); 200 leave room for the audit.
-LONGEST: Final = Level(keep_ns=200 * DAY_NS, bucket_ns=10 * DAY_NS)
+LONGEST: Final = Level(keep_ns=LONGEST_KEEP_NS, bucket_ns=10 * DAY_NS)
+
+_BUCKETS_NS: Final = {
+    SECOND_NS: HOUR_NS,
+    10 * SECOND_NS: 6 * HOUR_NS,
+    MINUTE_NS: DAY_NS,
+    5 * MINUTE_NS: DAY_NS,
+    HOUR_NS: 10 * DAY_NS,
+}
 
 LEVELS: Final[Mapping[int, Level]] = MappingProxyType(
-    {
-        SECOND_NS: Level(keep_ns=2 * DAY_NS, bucket_ns=HOUR_NS),
-        10 * SECOND_NS: Level(keep_ns=7 * DAY_NS, bucket_ns=6 * HOUR_NS),
-        MINUTE_NS: Level(keep_ns=60 * DAY_NS, bucket_ns=DAY_NS),
-        5 * MINUTE_NS: Level(keep_ns=200 * DAY_NS, bucket_ns=DAY_NS),
-        HOUR_NS: LONGEST,
-    }
+    {span_ns: Level(keep_ns, _BUCKETS_NS[span_ns]) for span_ns, keep_ns in DEFAULT_KEEP_NS.items()}
 )
 
 

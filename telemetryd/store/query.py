@@ -18,12 +18,12 @@ from telemetryd.errors import InputError
 from telemetryd.store import cover
 from telemetryd.store.columns import KEYS
 from telemetryd.store.embedded import Snapshot, Store
+from telemetryd.store.grid import Grid, bins, bucket_starts
 from telemetryd.store.levels import HOUR_NS, MINUTE_NS, SECOND_NS
 from telemetryd.store.select import Found, Selection, make_plan, sum_by
 from telemetryd.store.sums import Sums
 
 OTHER: Final = "other"
-MAX_BUCKETS: Final = 10_000
 BILLING_BIN_NS: Final = 5 * MINUTE_NS
 BILLED: Final = ("inbound", "outbound", "in", "out")
 """The directions of which the higher percentile is billed."""
@@ -123,9 +123,9 @@ def series(store: Store, by: Sequence[str], selection: Selection, bucket_ns: int
         width = bucket_ns or _auto_bucket(snapshot, selection)
         found = sum_by(snapshot, columns, selection, width)
         from_ns, to_ns = found.plan.from_ns, found.plan.to_ns
-        starts = _buckets(from_ns, to_ns, width)
+        starts = bucket_starts(from_ns, to_ns, width)
         ranks, order = _rank(found.names, found.volumes(), n)
-        cells = _cells(found, ranks[found.codes], starts, len(order))
+        cells = Grid(found, width, starts).cells(ranks, len(order))
         seen_ns = np.minimum(starts + width, to_ns) - np.maximum(starts, from_ns)
         figures = cells.figures(np.tile(seen_ns, len(order)), selection.confidence)
         total = _total(found.sums, to_ns - from_ns, selection)
@@ -211,27 +211,19 @@ def percentile(
         raise InputError(f"a percentile is more than 0 and at most 100, not {percent:g}")
 
     def answer(snapshot: Snapshot) -> Answer:
-        asked = make_plan(snapshot, selection, bin_ns)
-        from_ns, to_ns = -(-asked.from_ns // bin_ns) * bin_ns, asked.to_ns // bin_ns * bin_ns
-        if from_ns >= to_ns:
-            raise InputError(
-                f"the range holds no whole bin of {bin_ns // SECOND_NS} s: ask for a longer one or a smaller --bin"
-            )
-        whole = replace(selection, from_ns=from_ns, to_ns=to_ns)
-        found = sum_by(snapshot, (*keys, "direction"), whole, bin_ns)
-        starts = _buckets(from_ns, to_ns, bin_ns)
+        grid = bins(snapshot, (*keys, "direction"), selection, bin_ns)
+        found, starts = grid.found, grid.starts
+        from_ns, to_ns = found.plan.from_ns, found.plan.to_ns
         ranks, order = _rank([name[:-1] for name in found.names], found.volumes(), n)
         directions = sorted({name[-1] for name in found.names})
         billed = np.array([place for place, name in enumerate(directions) if name in BILLED], dtype=np.intp)
         places = {direction: place for place, direction in enumerate(directions)}
         lanes = ranks * len(directions) + np.array([places[name[-1]] for name in found.names], dtype=np.intp)
-        lanes = lanes[found.codes]
-        cells = _cells(found, lanes, starts, len(order) * len(directions))
-        spans = np.full(len(cells.samples), bin_ns / SECOND_NS)
-        limits = [values.reshape(-1, len(starts)) for values in cells.rates(spans, selection.confidence)]
+        limits = grid.rates(selection.confidence, lanes, len(order) * len(directions))
         nearest = max(math.ceil(percent * len(starts) / 100 - 1e-9), 1) - 1
         rate, low, high = (np.sort(values, axis=1)[:, nearest] for values in limits)
-        sums = found.sums.fold(lanes, len(rate)).figures(np.full(len(rate), to_ns - from_ns), selection.confidence)
+        folded = found.sums.fold(lanes[found.codes], len(rate))
+        sums = folded.figures(np.full(len(rate), to_ns - from_ns), selection.confidence)
         total = _total(found.sums, to_ns - from_ns, selection)
         rows = []
         for lane in range(len(rate)):
@@ -265,29 +257,6 @@ def _auto_bucket(snapshot: Snapshot, selection: Selection) -> int:
         if width % coarsest == 0 and (plan.to_ns - plan.from_ns) <= _AUTO_POINTS * width:
             return width
     return 24 * HOUR_NS
-
-
-def _buckets(from_ns: int, to_ns: int, width: int) -> NDArray[np.int64]:
-    """Return the starts of the buckets that touch [from_ns, to_ns)."""
-    first = from_ns // width * width
-    count = -(-(to_ns - first) // width)
-    if count > MAX_BUCKETS:
-        raise InputError(f"{count} buckets are more than {MAX_BUCKETS}: ask for wider buckets or a shorter range")
-    return first + width * np.arange(count, dtype=np.int64)
-
-
-def _cells(found: Found, lanes: NDArray[np.intp], starts: NDArray[np.int64], count: int) -> Sums:
-    """Lay out sums as ``count`` lanes of one cell a bucket, flat.
-
-    An empty cell gets its lane's largest sample, which widens its upper limit from zero to what may
-    have been missed.
-    """
-    width = len(starts)
-    step = starts[1] - starts[0] if width > 1 else 1
-    places = ((found.bucket_ns - starts[0]) // step).astype(np.intp)
-    cells = found.sums.fold(lanes * width + places, count * width)
-    largest = np.repeat(found.sums.fold(lanes, count).octets_largest, width)
-    return replace(cells, octets_largest=np.where(cells.samples == 0, largest, cells.octets_largest))
 
 
 def _rank(names: list[Name], octets: NDArray[np.float64], n: int) -> tuple[NDArray[np.intp], list[Name | None]]:

@@ -60,6 +60,8 @@ MISTAKES = {
     "drain": ("drain: 5 s", "drain: «5", '"drain": 5 is no duration - write number and unit, such as "10 s"'),
     "drain-too-long": ("drain: 5 s", "drain: «1 h", 'use "100 ms" to "10 min"'),
     "retention-field": ("hour: 400 d", "«hours: 400 d", 'unknown field "hours" - did you mean "hour"?'),
+    "retention-180": ("hour: 400 d", "hour: «180 d", '"180 d" is less than 184 d - logs are kept six calendar months by law'),
+    "retention-floor": ("second: 1 d", "five_minutes: «4415 h", 'have up to 184 days: write "184 d" or more; the default is "200 d"'),
     "retention-short": ("second: 1 d", "second: «1 s", 'out of range - use "1 h"'),
     "flag": ("enabled: true", "enabled: «yes", "not true or false - write true or false, without quotes"),
     "level": ("level: debug", "level: «loud", '"level" is "loud" - use one of debug, info, warning, error'),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -14,7 +15,7 @@ from telemetryd.errors import StoreError
 from telemetryd.observe.health import State
 from telemetryd.observe.systemd import Notifier
 from telemetryd.schema import UsageWindow
-from telemetryd.store.embedded import Store
+from telemetryd.store.embedded import GRACE_NS, Store
 from telemetryd.store.levels import SECOND_NS
 from telemetryd.supervisor import Supervisor
 from telemetryd.writer import Backlog, StoreWriter, origin_of
@@ -276,3 +277,42 @@ def test_a_store_that_another_process_writes_is_refused(tmp_path: Path) -> None:
 def test_origins_differ_by_the_start() -> None:
     """An origin names the start of its run to the millisecond."""
     assert origin_of(1_790_000_000_123_456_789) == "live:2026-09-21T14:13:20.123Z"
+
+
+def test_retention_and_compaction_go_on_while_nothing_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store to which nothing is appended is tended too: files that compaction replaced go after their grace."""
+    monkeypatch.setattr("telemetryd.writer.TEND_EVERY_NS", 10_000_000)
+    now_ns = BASE
+    writer = StoreWriter(
+        tmp_path, {}, ROOMY, BASE, lambda path, levels: Store.open(path, levels=levels, clock=lambda: now_ns)
+    )
+
+    async def story() -> None:
+        nonlocal now_ns
+        for place, one in enumerate(seconds(0, 8)):
+            writer.put(one, {})
+            await until(lambda place=place: writer.counters().appends > place)  # type: ignore[misc]
+        retired = Store.open(tmp_path, "read").snapshot().manifest.retired
+        assert len(retired) == 8
+        now_ns += GRACE_NS
+        await until(lambda: not Store.open(tmp_path, "read").snapshot().manifest.retired)
+
+    monkeypatch.setattr("telemetryd.writer.APPEND_EVERY_S", 0.0)
+    run(writer, story)
+    assert len(list((tmp_path / "segments").iterdir())) < 8
+
+
+def test_a_disk_too_small_for_the_retention_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once an hour is stored and the disk cannot hold what the retention will be, the writer is degraded."""
+    with Store.open(tmp_path) as store:
+        store.append([window(BASE + i * 60 * SECOND_NS, rows=200) for i in range(61)], "a capture")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    writer = StoreWriter(tmp_path, {}, ROOMY, BASE)
+
+    async def story() -> None:
+        writer.put(window(BASE + 3700 * SECOND_NS), {})
+        await until(lambda: writer.health().state == State.DEGRADED)
+        assert "the disk will be full in about 0 days" in str(writer.health())
+
+    run(writer, story)
