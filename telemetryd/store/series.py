@@ -226,11 +226,14 @@ SELF: Final = Measurement(
     "self",
     "How good the data is and how telemetryd does: one figure a row.",
     (
-        Tag("metric", "name of the figure, as in docs/metrics.md without `telemetryd_`"),
-        Tag("source", "what the figure is about: a component, a socket, an output; `-` for all", is_observed=True),
+        Tag("metric", "name of the figure: docs/store.md, and docs/metrics.md without `telemetryd_`"),
+        Tag("source", "what it is about: a component, a socket, an output; an address is `other`", is_observed=True),
         _SPAN,
     ),
-    (Field("value", "float", "as the metric says", Merge.LARGEST, "the figure"),),
+    (
+        _sum("count", "float", "as the metric says", "what came in the span, such as datagrams lost"),
+        Field("value", "float", "as the metric says", Merge.LARGEST, "what is at a moment, such as a queue's length"),
+    ),
 )
 
 MEASUREMENTS: Final[dict[str, Measurement]] = {
