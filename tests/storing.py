@@ -180,6 +180,9 @@ class DyingFiles(Files):
 
         self._step(sync)
 
+    def truncate(self, path: Path, octets: int) -> None:
+        self._step(lambda: super(DyingFiles, self).truncate(path, octets))
+
     def rename(self, source: Path, target: Path) -> None:
         def rename() -> None:
             old = target.read_bytes() if target.exists() else None

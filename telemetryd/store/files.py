@@ -31,6 +31,12 @@ class Files:
         file.flush()
         os.fsync(file.fileno())
 
+    def truncate(self, path: Path, octets: int) -> None:
+        """Cut a file that nobody writes off after so many octets, and bring that to the disk."""
+        with path.open("r+b") as file:
+            file.truncate(octets)
+            os.fsync(file.fileno())
+
     def rename(self, source: Path, target: Path) -> None:
         """Give ``source`` the name ``target``, replacing what had it."""
         source.replace(target)

@@ -1,4 +1,4 @@
-"""The lock that makes sure that one process at a time writes to a store."""
+"""The lock that makes sure that one process at a time writes to a store, or uses a spool."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from telemetryd.errors import StoreError
 
 
-def take_lock(path: Path) -> int:
+def take_lock(path: Path, remedy: str = "write to another store (reading is possible meanwhile)") -> int:
     """Take the writer's lock of a store and note this process in it; return the open descriptor.
 
     The lock is given back when the descriptor is closed, and ends with the process however that ends.
@@ -29,10 +29,7 @@ def take_lock(path: Path) -> int:
     except BlockingIOError as error:
         holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
         os.close(descriptor)
-        raise StoreError(
-            f"the store {path.parent} is being written by process {holder}: stop it, or write to another store "
-            "(reading is possible meanwhile)"
-        ) from error
+        raise StoreError(f"{path.parent} is being written by process {holder}: stop it, or {remedy}") from error
     except BaseException:
         os.close(descriptor)
         raise
