@@ -89,6 +89,12 @@ class SeriesRenderer:
         StoreError
             If the window lacks a column or has a code without a name.
         """
+        return render(b"usage", *self.usage_columns(window))
+
+    def usage_columns(
+        self, window: UsageWindow
+    ) -> tuple[list[TagColumn], list[tuple[bytes, NDArray[Any]]], NDArray[np.int64]]:
+        """Return the tags, fields and times of a window's lines, as :func:`render` takes them; raises as usage."""
         codes, has_synonyms = self._codes(window)
         sums = {column.name: window.columns[column.name] for column in SUM_COLUMNS if column.name in window.columns}
         if len(sums) < len(SUM_COLUMNS):
@@ -98,8 +104,8 @@ class SeriesRenderer:
         if words is not own or has_synonyms:
             codes = sums = merge(*words, sums)
         n = len(sums["samples"])
-        times = np.full(n, window.start_ns)
-        return render(b"usage", self._usage_tags(codes, n, window.span_ns), _usage_fields(sums, window.span_ns), times)
+        tags = self._usage_tags(codes, n, window.span_ns)
+        return tags, finished_fields(sums, window.span_ns), np.full(n, window.start_ns)
 
     def rows(
         self,
@@ -215,8 +221,14 @@ class SeriesRenderer:
             raise StoreError(f"a code of {known.name}.{tag.name} has no name") from None
 
 
-def _usage_fields(sums: Mapping[str, NDArray[Any]], span_ns: int) -> list[tuple[bytes, NDArray[Any]]]:
-    """Return the fields: the sums as the embedded store keeps them, and what follows from those."""
+def finished_fields(sums: Mapping[str, NDArray[Any]], span_ns: int) -> list[tuple[bytes, NDArray[Any]]]:
+    """Return the fields of usage, as :func:`render` takes them: the sums as the embedded store keeps them, and figures.
+
+    Parameters
+    ----------
+    sums:
+        SUM_COLUMNS of shape (k,).
+    """
     sums = {column.name: kept(column.name, sums[column.name]) for column in SUM_COLUMNS}
     low, high = interval(sums["octets"], sums["octets_variance"], sums["octets_largest"])
     scale = 8.0 * SECOND_NS / span_ns

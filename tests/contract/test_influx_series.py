@@ -43,7 +43,7 @@ def all_lines(begin_ns: int) -> bytes:
     lines = [renderer.usage(window(odd, names=names, start_ns=begin_ns))]
     for second, span_ns in enumerate((1, 10, 60, 300, 3600)):
         start_ns = begin_ns + second * SECOND_NS
-        lines.append(renderer.usage(random_window(second, 60, NAMES, start_ns=start_ns, span_ns=span_ns * SECOND_NS)))
+        lines.append(renderer.usage(random_window(second, 25, NAMES, start_ns=start_ns, span_ns=span_ns * SECOND_NS)))
     for measurement in MEASUREMENTS.values():
         if measurement is not USAGE:
             lines.append(rows_of(renderer, measurement, begin_ns))

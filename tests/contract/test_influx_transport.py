@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import ssl
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,20 @@ def test_lines_arrive_as_they_are() -> None:
     assert written(server).status == 204
     assert server.points == points_of(LINES)
     assert server.requests == [("/api/v2/write?org=gov&bucket=db/rp&precision=ns", 2)]
+
+
+def test_first_requests_at_a_time_share_a_client() -> None:
+    """Several writes that find no connection open one client, which is closed: nothing is left behind."""
+
+    async def story() -> list[Answer]:
+        async with FaultServer() as server, Transport(target_of(server)) as transport:
+            return await asyncio.gather(*(transport.write(pack(LINES)) for _ in range(4)))
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert [answer.status for answer in asyncio.run(story())] == [204] * 4
+        gc.collect()
+    assert not [str(warning.message) for warning in caught if "nclosed" in str(warning.message)]
 
 
 ANSWERS: dict[str, tuple[Any, Answer]] = {

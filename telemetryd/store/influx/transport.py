@@ -89,6 +89,7 @@ class Transport:
         self._target = target
         self._client: InfluxDBClientAsync | None = None
         self._token: Token | None = None
+        self._opening = asyncio.Lock()
 
     def __repr__(self) -> str:
         return f"Transport({self._target.url})"
@@ -160,6 +161,11 @@ class Transport:
             return Answer(0, f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}")
 
     async def _open(self) -> InfluxDBClientAsync:
+        """Return the client; of several first requests at a time, one makes it."""
+        async with self._opening:
+            return self._client or await self._connect()
+
+    async def _connect(self) -> InfluxDBClientAsync:
         self._token = await asyncio.to_thread(self._target.token.read)
         context = await asyncio.to_thread(_trust, self._target.ca_file)
         target = self._target
