@@ -38,6 +38,7 @@ TWINS = {
     "series_keys": "telemetryd.store.series_keys",
     "sflow": "telemetryd.ingest.sflow.columns",
     "track": "telemetryd.ingest.sflow.sequence",
+    "waterfill": "telemetryd.allocate.waterfill_reference",
 }
 SOURCES = Path(__file__).parents[2] / "ext"
 
