@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 
 from telemetryd.ingest.generate.loads import city_repeated
 from telemetryd.ingest.generate.pace import Pace
@@ -19,7 +19,8 @@ class CityLoad:
     """Stretches of the same traffic, whose numbers go on from one to the next."""
 
     def __init__(self, port: int, stretch_samples: int = STRETCH_SAMPLES) -> None:
-        self._stretches = city_repeated(default_registry(), stretch_samples, 1, 1_000_000.0)
+        stretches = city_repeated(default_registry(), stretch_samples, 1, 1_000_000.0)
+        self._stretches = chain([next(stretches)], stretches)  # generating it takes long: now, not when it is due
         self._target = parse_target(f"127.0.0.1:{port}")
         self.by_agent: dict[str, int] = defaultdict(int)
         self.datagrams = 0

@@ -28,6 +28,7 @@ def test_one_full_buffer_is_no_overload() -> None:
 def test_a_full_buffer_leaves_the_least_share_and_an_empty_one_all() -> None:
     """The share goes down and up smoothly, within its ends."""
     shedding = Shedding()
+    assert shedding.update(0.0, 999 * MS) == KEEP_ALL
     down = [shedding.update(1.0, now * MS) for now in range(1000, 3000)]
     assert down[0] == KEEP_ALL
     assert all(later <= earlier for earlier, later in pairwise(down))
@@ -38,10 +39,28 @@ def test_a_full_buffer_leaves_the_least_share_and_an_empty_one_all() -> None:
     assert up[-1] == KEEP_ALL
 
 
+@pytest.mark.parametrize("seconds", [0.1, 1.0, 10.0])
+def test_what_a_restart_inherits_is_processed(seconds: float) -> None:
+    """What waits in a full buffer at the start costs no datagram while it shrinks, on a busy machine in jumps."""
+    shedding = Shedding()
+    for now in range(int(seconds * 1000)):
+        fill = 1.0 - (now // 90) * 90 / (seconds * 1000) + now % 90 / 2000
+        assert shedding.update(fill, (5000 + now) * MS) == KEEP_ALL
+
+
+@pytest.mark.parametrize("growth_per_s", [-0.01, 0.0, 0.3, 3.0])
+def test_a_restart_into_an_overload_sheds(growth_per_s: float) -> None:
+    """What was inherited and does not shrink is shed like any other, soon."""
+    shedding = Shedding()
+    kept = [shedding.update(min(0.7 + growth_per_s * now / 1000, 1.0), now * MS) for now in range(1, 1500)]
+    assert min(kept) < 0.8 * KEEP_ALL
+
+
 @pytest.mark.parametrize("seconds", [0.1, 0.2, 0.4])
 def test_a_backlog_that_shrinks_is_processed(seconds: float) -> None:
-    """What a restart inherits in a nearly full buffer is not shed when it is gone within half a second."""
+    """What a pause left in a nearly full buffer is not shed when it is gone within half a second."""
     shedding = Shedding()
+    assert shedding.update(0.0, 4999 * MS) == KEEP_ALL
     fills = [0.95 * max(0.0, 1 - now / (seconds * 1000)) for now in range(1000)]
     assert {shedding.update(fill, now * MS) for now, fill in enumerate(fills, 5000)} == {KEEP_ALL}
 
