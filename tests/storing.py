@@ -197,6 +197,13 @@ class DyingFiles(Files):
 
         self._step(rename)
 
+    def link(self, source: Path, target: Path) -> None:
+        def link() -> None:
+            super(DyingFiles, self).link(source, target)
+            self._undo.append((target.parent, target.unlink))
+
+        self._step(link)
+
     def sync_directory(self, path: Path) -> None:
         def sync() -> None:
             self._undo = [(parent, undo) for parent, undo in self._undo if parent != path]

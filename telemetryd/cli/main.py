@@ -21,6 +21,7 @@ VERBS: Final = {
     "demo": "Show the example city at work, from datagrams to tables.",
     "replay": "Turn captured sFlow into bandwidth per department and application.",
     "query": "Ask the embedded store: top, series, matrix, percentile, quality.",
+    "store": "Look after the embedded store: stats, verify, backup, restore.",
     "run": "Run the daemon: sFlow in, windows into the store.",
     "config": "Check, show and describe the daemon's configuration.",
     "status": "Show how the running daemon is.",

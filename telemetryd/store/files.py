@@ -41,6 +41,10 @@ class Files:
         """Give ``source`` the name ``target``, replacing what had it."""
         source.replace(target)
 
+    def link(self, source: Path, target: Path) -> None:
+        """Give a file a second name."""
+        target.hardlink_to(source)
+
     def sync_directory(self, path: Path) -> None:
         """Bring the names inside a directory to the disk."""
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

@@ -13,7 +13,7 @@ from telemetryd.errors import StoreError
 
 
 @contextmanager
-def reasons(path: Path, verb: str) -> Iterator[None]:
+def reasons(path: Path, verb: str, what: str = "store") -> Iterator[None]:
     """Turn what the operating system and Parquet report into StoreError."""
     try:
         yield
@@ -22,6 +22,6 @@ def reasons(path: Path, verb: str) -> Iterator[None]:
             reason = "the disk is full; what was stored before is intact, free some space and try again"
         else:
             reason = error.strerror or str(error)
-        raise StoreError(f"cannot {verb} the store {path}: {reason}") from error
+        raise StoreError(f"cannot {verb} the {what} {path}: {reason}") from error
     except pa.ArrowException as error:
-        raise StoreError(f"cannot {verb} the store {path}: {error}") from error
+        raise StoreError(f"cannot {verb} the {what} {path}: {error}") from error

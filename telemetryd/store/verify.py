@@ -22,6 +22,7 @@ from telemetryd.store.manifest import MANIFEST_NAME, QUALITY, SEGMENT_SCHEMA, US
 from telemetryd.store.segment import SCHEMAS, checksum, segment_number
 
 RESTORE: Final = "bring the store back from a backup: telemetryd store restore BACKUP --store DIR --replace"
+COPY_AGAIN: Final = "remove this file from the backup and run telemetryd store backup again, or use another backup"
 
 Progress = Callable[[int, int], None]
 """Called with the octets that are done and those of all."""
@@ -71,9 +72,10 @@ def verify(store: Store, progress: Progress = lambda done, of: None) -> Verdict:
     snapshot = store.snapshot()
     faults = list(manifest_faults(snapshot))
     octets = sum(segment.octets for segment in snapshot.manifest.segments)
+    remedy = RESTORE if snapshot.manifest.backup is None else COPY_AGAIN
     done = 0
     for segment in snapshot.manifest.segments:
-        found = list(segment_faults(snapshot.path(segment), segment))
+        found = list(segment_faults(snapshot.path(segment), segment, remedy))
         if found and _is_replaced(store, segment):
             # Compaction or retention took it since the snapshot, and the grace period is over.
             found = []
@@ -91,11 +93,11 @@ def verify(store: Store, progress: Progress = lambda done, of: None) -> Verdict:
     return Verdict(len(snapshot.manifest.segments), rows, octets, tuple(sorted(faults)), tuple(strays))
 
 
-def segment_faults(path: Path, segment: Segment) -> Iterator[Fault]:
+def segment_faults(path: Path, segment: Segment, remedy: str = RESTORE) -> Iterator[Fault]:
     """Read one segment whole and say what is wrong with it; the first fault that spoils the others ends it."""
 
     def fault(what: str) -> Fault:
-        return Fault(str(path), what, RESTORE)
+        return Fault(str(path), what, remedy)
 
     try:
         octets = path.stat().st_size
