@@ -7,7 +7,7 @@ comes, or at the flush.
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import pairwise
 from typing import Any, Final
 
@@ -85,6 +85,8 @@ def merge_windows(windows: list[UsageWindow], start_ns: int, span_ns: int) -> Us
     """
     if not windows:
         raise ValueError("no window to merge")
+    if len(windows) == 1:
+        return replace(windows[0], start_ns=start_ns, span_ns=span_ns)
     names = windows[-1].names
     tables = [window.columns for window in windows]
     if any(window.names is not names and window.names != names for window in windows):
@@ -101,6 +103,9 @@ def merge_windows(windows: list[UsageWindow], start_ns: int, span_ns: int) -> Us
 
 class RollUp:
     """Make the coarser windows from the stream of closed 1 s windows.
+
+    What is open of a longer level is one window, to which each shorter one is added as it closes, so that an hour
+    takes no more memory than its keys. Of the shortest level the windows themselves are held.
 
     Parameters
     ----------
@@ -158,5 +163,8 @@ class RollUp:
         merged = merge_windows(self._open[level], start, self._spans_ns[level])
         self._open[level] = []
         if level + 1 < len(self._open):
-            self._open[level + 1].append(merged)
+            held = [*self._open[level + 1], merged]
+            if len(held) > 1:
+                held = [merge_windows(held, self._start(level + 1, merged), self._spans_ns[level + 1])]
+            self._open[level + 1] = held
         return merged

@@ -2,10 +2,10 @@
 
 pmacctd (its sfprobe plugin) and Open vSwitch (userspace datapath) watch one end of a veth pair in a network
 namespace, tcpreplay sends real captures through it, and `telemetryd run` collects beside them. The truth is the
-interface's own counter.
+interface's own counter, less the packets that never reached the exporter (`Pair.seen`).
 
-The interval that is held against it is that of 99.99 %, so that the test fails for a mistake and not for a
-one in twenty; that of 95 % must be narrow enough to mean something.
+In a single run the interval that is held against it is that of 99.99 %, so that the test fails for a mistake and not
+for a one in twenty; that of 95 % must be narrow enough to mean something. Its promise is kept over many runs.
 """
 
 from __future__ import annotations
@@ -165,11 +165,17 @@ def end(pair: Pair, daemon: DaemonProcess) -> None:
 Sums = dict[str, float]
 
 
-def sums(daemon: DaemonProcess, table: str, **where: str) -> Sums:
-    """Add up the rows of the store."""
+def sums(daemon: DaemonProcess, table: str, between: tuple[int, int] = (0, 1 << 62), **where: str) -> Sums:
+    """Add up the rows of the store, of the windows that begin in a stretch of time."""
     with Store.open(daemon.store, "read") as store:
         rows = store.scan(span_ns=SECOND_NS).to_pylist()
-    chosen = [row for row in rows if row["table"] == table and all(row[key] == value for key, value in where.items())]
+    chosen = [
+        row
+        for row in rows
+        if row["table"] == table
+        and between[0] <= row["time"] < between[1]
+        and all(row[key] == value for key, value in where.items())
+    ]
     names = ("samples", "octets", "packets", "octets_variance", "packets_variance")
     total = {name: float(sum(row[name] for row in chosen)) for name in names}
     largest = ("octets_largest", "packets_largest")
@@ -213,7 +219,7 @@ def test_pmacctd(tmp_path: Path, captures: list[Path]) -> None:
 
     They name no port (0x3FFFFFFF on both sides): the source map's entry for the data source is what places them.
     """
-    need("pmacctd", "tcpreplay")
+    need("pmacctd", "tcpreplay", "ss")
     device = {
         "agents": ["198.18.0.2"],
         "interfaces": [{"name": "vb", "index": 1, "speed": "10 Gbit/s"}],
@@ -222,7 +228,7 @@ def test_pmacctd(tmp_path: Path, captures: list[Path]) -> None:
     with Pair(tmp_path) as pair, collector(tmp_path, pair, device) as daemon:
         exporter = start_pmacctd(pair, tmp_path)
         send_all(pair, captures)
-        packets, octets = pair.received()
+        packets, octets = pair.seen()
         wait_for_samples(pair, daemon)
         exporter.send_signal(signal.SIGINT)
         exporter.wait(DEADLINE_S)
@@ -234,6 +240,17 @@ def test_pmacctd(tmp_path: Path, captures: list[Path]) -> None:
     packet_share, octet_share = inbound_share(captures)
     inward = sums(daemon, "link_usage", link="link-vb", direction="in")
     assert_equal(inward, packets * packet_share, octets * octet_share)
+
+
+@contextmanager
+def open_vswitch(directory: Path) -> Iterator[tuple[Pair, DaemonProcess]]:
+    """Have a switch that samples what comes in at vb, and a collector."""
+    need("ovs-vswitchd", "ovsdb-server", "ovs-vsctl", "tcpreplay", "ss")
+    with Pair(directory) as pair:
+        port = {"name": "vb", "index": pair.show("vb")["ifindex"], "speed": "10 Gbit/s"}
+        with collector(directory, pair, {"agents": ["198.18.0.3"], "interfaces": [port]}) as daemon:
+            start_open_vswitch(pair, directory)
+            yield pair, daemon
 
 
 def start_open_vswitch(pair: Pair, directory: Path) -> None:
@@ -263,18 +280,44 @@ def start_open_vswitch(pair: Pair, directory: Path) -> None:
 
 def test_open_vswitch(tmp_path: Path, captures: list[Path]) -> None:
     """Open vSwitch's samples, placed by their input port, add up to the counter of that port."""
-    need("ovs-vswitchd", "ovsdb-server", "ovs-vsctl", "tcpreplay")
-    with Pair(tmp_path) as pair:
-        port = {"name": "vb", "index": pair.show("vb")["ifindex"], "speed": "10 Gbit/s"}
-        device = {"agents": ["198.18.0.3"], "interfaces": [port]}
-        with collector(tmp_path, pair, device) as daemon:
-            start_open_vswitch(pair, tmp_path)
-            before = pair.received()
-            send_all(pair, captures)
-            packets, octets = (after - earlier for after, earlier in zip(pair.received(), before, strict=True))
-            wait_for_samples(pair, daemon)
-            end(pair, daemon)
+    with open_vswitch(tmp_path) as (pair, daemon):
+        before = pair.seen()
+        send_all(pair, captures)
+        packets, octets = (after - earlier for after, earlier in zip(pair.seen(), before, strict=True))
+        wait_for_samples(pair, daemon)
+        end(pair, daemon)
 
     assert packets > 10_000
     assert_equal(sums(daemon, "link_usage", link="link-vb", direction="in"), packets, octets)
     assert_equal(sums(daemon, "totals", department="office"), packets, octets)
+
+
+RUNS = 20
+LEAST_COVERED = 16  # of so many intervals of 95 % fewer hold in 3 of 10,000 tests
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_the_intervals_of_open_vswitch_hold(tmp_path: Path, captures: list[Path]) -> None:
+    """Of the 95 % intervals of many runs about nineteen in twenty hold what the switch saw."""
+    runs = []
+    with open_vswitch(tmp_path) as (pair, daemon):
+        for _ in range(RUNS):
+            begun, before = time.time_ns(), pair.seen()
+            send_all(pair, captures)
+            counted = pair.received()[0]
+            wait_for_samples(pair, daemon)
+            packets, _ = (after - earlier for after, earlier in zip(pair.seen(), before, strict=True))
+            runs.append((begun, packets, counted))
+        end(pair, daemon)
+    covered = 0
+    ends = [begun for begun, *_ in runs[1:]] + [time.time_ns()]
+    for (begun, packets, _), until in zip(runs, ends, strict=True):
+        found = sums(daemon, "link_usage", (begun - SECOND_NS, until - SECOND_NS), link="link-vb", direction="in")
+        low, high = (
+            float(limit) for limit in interval(found["packets"], found["packets_variance"], found["packets_largest"])
+        )
+        covered += low <= packets <= high
+        print(f"seen {packets:.0f}, estimated {found['packets']:.0f}, 95 %: {low:.0f} to {high:.0f}")
+    print(f"{covered} of {RUNS} hold; {runs[-1][2] - sum(packets for _, packets, _ in runs):.0f} packets were not seen")
+    assert covered >= LEAST_COVERED
