@@ -9,11 +9,12 @@ Downwards, what a node got is divided among its children in one of three phases:
 
 In a phase each child has a low and a high bound, (0, F), (F, G) or (G, U). A level of importance gets what the more
 important levels' shares and the less important levels' low bounds leave, and is filled to one water level L:
-x = clamp(weight x L, low, high).
+x = clamp(weight x L, low, high), or clamp(B(L), low, high) for a node with a bandwidth function B.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -21,10 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from telemetryd._ext import load
+from telemetryd.allocate.bandwidth import BandwidthFunction, fill
 from telemetryd.allocate.tree import MAX_BPS, MAX_SUM_BPS, Tree
-
-fill = load("waterfill", "telemetryd.allocate.waterfill_reference").fill
 
 
 class Phase(IntEnum):
@@ -171,7 +170,14 @@ def _divide(
     room = available - np.add.reduceat(group_low, first_group)
     target = group_low + np.clip(np.repeat(room, groups) - before, 0, span)
     is_filled = np.repeat(of_node != Phase.FLOORS, groups)
-    _fill(start[is_filled], stop[is_filled], target[is_filled], tree.weight[children], low, high, share, water)
+    functions = {
+        place - children.start: function
+        for place, function in tree.functions.items()
+        if children.start <= place < children.stop
+    }
+    _fill(
+        start[is_filled], stop[is_filled], target[is_filled], tree.weight[children], low, high, share, water, functions
+    )  # fmt: skip
 
     # Where not even the floors fit, importance does not count: the floors are weights and high bounds.
     scaled = of_node == Phase.FLOORS
@@ -179,7 +185,7 @@ def _divide(
         none = np.zeros_like(floor)
         _fill(
             offsets[scaled], (offsets + counts)[scaled], available[scaled], floor.astype(np.float64), none, floor,
-            share, water,
+            share, water, {},
         )  # fmt: skip
     level[children] = water
 
@@ -193,10 +199,11 @@ def _fill(
     high: NDArray[np.int64],
     share: NDArray[np.int64],
     water: NDArray[np.float64],
+    functions: Mapping[int, BandwidthFunction],
 ) -> None:
     """Fill segments, and note each one's water level at its members."""
     levels = np.empty(len(start))
-    fill(start, stop, target, weight, low, high, share, levels)
+    fill(start, stop, target, weight, low, high, share, levels, functions)
     counts = stop - start
     rows: Any = slice(None)
     if counts.sum() != len(water):

@@ -114,6 +114,10 @@ def _uncertified(allocation: Allocation) -> list[int]:
     with np.errstate(invalid="ignore", over="ignore"):  # 0 x inf where low is high; the root has no level
         least = np.rint(weight * np.nextafter(level, 0.0))
         most = np.rint(weight * level)
+    for place, function in tree.functions.items():
+        if allocation.phase[tree.parent[place]] != Phase.FLOORS:
+            least[place] = round(function.at(float(np.nextafter(level[place], 0.0))))
+            most[place] = round(function.at(float(level[place])))
     bad = (bps < np.clip(least, low, high)) | (bps > np.clip(most, low, high))
     bad[1:] |= (level[1:] != level[:-1]) & _same_group(allocation)
     bad |= (bps < low) | (bps > high)

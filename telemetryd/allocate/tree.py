@@ -9,11 +9,15 @@ All rates are whole bit/s below :data:`MAX_BPS`, so that sums are exact in int64
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from telemetryd.allocate.bandwidth import BandwidthFunction
 
 #: The largest rate, 1.1 Pbit/s; as a ceiling it means none, as a floor all of the demand.
 MAX_BPS: Final = 2**50
@@ -52,6 +56,8 @@ class Tree:
         Place of the first node of each group, and n at the end, shape (k + 1,).
     first_group:
         Number of the first group of each inner node, and k at the end, shape (i + 1,).
+    functions:
+        Place -> bandwidth function, of the nodes that have one instead of a weight.
     """
 
     order: NDArray[np.int64]
@@ -69,6 +75,7 @@ class Tree:
     inner_depths: NDArray[np.int64]
     groups: NDArray[np.int64]
     first_group: NDArray[np.int64]
+    functions: Mapping[int, BandwidthFunction] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.parent)
@@ -105,6 +112,7 @@ def build(
     floor: ArrayLike = 0,
     importance: ArrayLike = 1,
     no_lend: ArrayLike = False,
+    functions: Mapping[int, BandwidthFunction] | None = None,
 ) -> Tree:
     """Lay out a tree; the nodes come in any order, and a single value stands for all of them.
 
@@ -114,6 +122,8 @@ def build(
         Number of each node's parent, -1 for the root, shape (n,).
     weight, guarantee, ceiling, floor, importance, no_lend:
         See :class:`Tree`.
+    functions:
+        Number of a node -> its bandwidth function, in place of its weight; it bounds the ceiling too.
 
     Raises
     ------
@@ -136,13 +146,17 @@ def build(
     sorted_levels = levels[order]
     starts = np.flatnonzero((np.diff(sorted_parent) != 0) | (np.diff(sorted_levels) != 0)) + 1
     groups = np.append(starts, n) if n > 1 else np.array([n])
+    placed = {int(place[number]): function for number, function in (functions or {}).items()}
+    most = _column(ceiling, n, np.int64, "a ceiling", 0, MAX_BPS)[order]
+    for position, function in placed.items():
+        most[position] = min(most[position], function.most_bps)
     return Tree(
         order=order,
         place=place,
         parent=sorted_parent,
         weight=_column(weight, n, np.float64, "a weight", 1e-9, 1e9)[order],
         guarantee=_column(guarantee, n, np.int64, "a guarantee", 0, MAX_BPS)[order],
-        ceiling=_column(ceiling, n, np.int64, "a ceiling", 0, MAX_BPS)[order],
+        ceiling=most,
         floor=_column(floor, n, np.int64, "a floor", 0, MAX_BPS)[order],
         importance=sorted_levels,
         no_lend=_column(no_lend, n, np.bool_, "no_lend", 0, 1)[order],
@@ -152,6 +166,7 @@ def build(
         inner_depths=np.searchsorted(inner, depths),
         groups=groups,
         first_group=np.searchsorted(groups, firsts),
+        functions=placed,
     )
 
 
