@@ -5,19 +5,23 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.report import Figure, best_seconds
-from telemetryd.allocate import invariants, waterfill_reference
+from telemetryd.allocate import invariants, network, network_invariants, waterfill_reference
 from telemetryd.allocate.divide import Allocation, allocate
 from telemetryd.allocate.tree import MAX_BPS, Tree, build
 
 #: Departments, applications of each, limit in ms (None: no promise).
 SHAPES = ((60, 700, 20.0), (1000, 1000, 1000.0), (1, 1_000_000, 1000.0))
+#: Demands, links, limit in ms.
+NETWORK = (42_000, 200, 1000.0)
 
 
 def run(short: bool) -> list[Figure]:
-    """Measure trees of two levels below the link; ``short`` takes the first shape, once."""
+    """Measure trees of two levels below the link, then a network; ``short`` takes the first tree, once."""
     figures = []
     for departments, applications, limit_ms in SHAPES[: 1 if short else None]:
         figures += _measure_tree(departments, applications, limit_ms, repeats=1 if short else 7)
+    if not short:
+        figures += _measure_network(*NETWORK)
     return figures
 
 
@@ -72,3 +76,31 @@ def _verify(allocation: Allocation, leaves: int) -> None:
     target = allocation.bps[start[0] : stop[0]].sum(keepdims=True)
     waterfill_reference.fill(start, stop, target, weight.astype(np.float64), low, high, shares, level)
     assert (shares[start[0] : stop[0]] == allocation.bps[start[0] : stop[0]]).all()
+
+
+def _measure_network(count: int, links: int, limit_ms: float) -> list[Figure]:
+    """Divide links of 40 to 110 % of their load among demands that cross 2 to 5 of them."""
+    rng = np.random.default_rng(8)
+    paths = [[rng.choice(links, rng.integers(2, 6), replace=False).tolist()] for _ in range(count)]
+    demand = rng.lognormal(13.0, 2.0, count).astype(np.int64)
+    load = np.zeros(links)
+    for (path,), rate in zip(paths, demand, strict=True):
+        load[path] += rate
+    capacity = (load * rng.uniform(0.4, 1.1, links)).astype(np.int64)
+    figures = []
+    for what, importance in (("one importance", np.ones(count, int)), ("5 importances", rng.integers(1, 6, count))):
+        wanted = network.demands(
+            paths,
+            demand,
+            weight=rng.integers(1, 10, count).astype(np.float64),
+            guarantee=(demand * 0.3 * (rng.random(count) < 0.2)).astype(np.int64),
+            importance=importance,
+        )
+        allocation = network.allocate(capacity, wanted)
+        assert network_invariants.check(allocation) == []
+        full = np.count_nonzero(allocation.used == capacity)
+        elapsed_ms = best_seconds(lambda wanted=wanted: network.allocate(capacity, wanted), 5) * 1e3
+        assert elapsed_ms <= limit_ms, f"{elapsed_ms:.0f} ms for the network, the limit is {limit_ms} ms"
+        note = f"limit {limit_ms:g} ms; {full} links are full"
+        figures.append(Figure(f"{count:,} demands x {links} links, {what}", elapsed_ms, "ms", note))
+    return figures

@@ -1,8 +1,8 @@
 """Bandwidth functions: how much someone takes at a fair share, in place of weight, guarantee and ceiling.
 
-A function is non-decreasing and piecewise linear from (0, 0) on, and flat behind its last knot, as those of B4 (Jain et
-al., SIGCOMM 2013, section 4.2) and BwE (Kumar et al., SIGCOMM 2015). The fair share is the water level: a plain weight w
-is the function with the one slope w. Slopes are weights, flat parts let others catch up.
+A function is non-decreasing and piecewise linear from (0, 0) on, and flat behind its last knot, as those of B4 (Jain
+et al., SIGCOMM 2013, section 4.2) and BwE (Kumar et al., SIGCOMM 2015). The fair share is the water level: a plain
+weight w is the function with the one slope w. Slopes are weights, flat parts let others catch up.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class BandwidthFunction:
         right = bisect.bisect_right(self.shares, share)
         if right == len(self.shares):
             return float(self.bps[-1])
-        s0, s1, b0, b1 = *self.shares[right - 1 : right + 1], *self.bps[right - 1 : right + 1]
+        s0, s1, b0, b1 = self.shares[right - 1], self.shares[right], self.bps[right - 1], self.bps[right]
         return min(b0 + (share - s0) * ((b1 - b0) / (s1 - s0)), float(b1))
 
 
