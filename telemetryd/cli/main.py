@@ -24,6 +24,7 @@ VERBS: Final = {
     "store": "Look after the embedded store: stats, verify, backup, restore.",
     "run": "Run the daemon: sFlow in, windows into the store.",
     "config": "Check, show and describe the daemon's configuration.",
+    "influx": "Prepare the server of an output: buckets, retention, roll-ups.",
     "status": "Show how the running daemon is.",
     "reload": "Make the running daemon read configuration and registry again.",
     "top": "Watch who uses how much right now.",

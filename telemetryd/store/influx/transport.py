@@ -167,7 +167,7 @@ class Transport:
 
     async def _connect(self) -> InfluxDBClientAsync:
         self._token = await asyncio.to_thread(self._target.token.read)
-        context = await asyncio.to_thread(_trust, self._target.ca_file)
+        context = await asyncio.to_thread(trust, self._target.ca_file)
         target = self._target
         self._client = InfluxDBClientAsync(
             url=target.url,
@@ -209,7 +209,8 @@ def message_of(text: str) -> str:
     return str(found.get("message") or found.get("error") or text.strip())
 
 
-def _trust(ca_file: Path | None) -> ssl.SSLContext:
+def trust(ca_file: Path | None) -> ssl.SSLContext:
+    """Return what servers' certificates are verified with; InputError if the file is none."""
     try:
         return ssl.create_default_context(cafile=ca_file)
     except ssl.SSLError as error:
