@@ -135,6 +135,92 @@ COUNTER_COLUMNS: Final = (
     Column("out_errors", "uint32", "packets", 0, "if_counters.ifOutErrors"),
 )
 
+# --- what the gNMI decoder writes -----------------------------------------------------------------------
+
+UPDATE_COLUMNS: Final = (
+    Column("target", "uint32", "number of the target", 0, "the subscription"),
+    Column("path", "uint32", "id in the table of paths, 0 none", 0, "notification.prefix and update.path"),
+    Column("ts_ns", "int64", "ns since the epoch", 323, "notification.timestamp, the device's clock"),
+    Column("received_ns", "int64", "ns since the epoch", 0, "reception, our clock"),
+    Column("kind", "uint8", "ValueKind", 0, "update.val"),
+    Column("flags", "uint8", "UpdateFlag bits", 0, "-"),
+    Column("value", "uint64", "by kind: see ValueKind", 0, "update.val"),
+)
+
+
+class ValueKind(IntEnum):
+    """What a row of :data:`UPDATE_COLUMNS` is, and with that what its ``value`` holds.
+
+    Octets lie in the batch's ``text``: ``value`` is where they begin, plus 2^32 times how many they are.
+    """
+
+    INT = 1  # two's complement
+    UINT = 2
+    BOOL = 3  # 0 or 1
+    DOUBLE = 4  # the bits of an IEEE 754 double
+    TEXT = 5  # octets: UTF-8
+    BYTES = 6  # octets
+    LIST = 7  # octets: a JSON array
+    EMPTY = 8  # a leaf of type empty, or null
+    DELETE = 16  # the path and everything below it is gone
+    REPLACE = 17  # the rows of this path that follow are all there is below it (an atomic notification)
+    SYNC = 18  # every value of the subscription has been sent once; no path
+
+
+class UpdateFlag(IntEnum):
+    """Bits of the ``flags`` column of :data:`UPDATE_COLUMNS`."""
+
+    RECEIVED_TIME = 1  # the target gave no usable time: ts_ns is the time of reception
+
+
+class UpdateBatch(Batch):
+    """Rows of :data:`UPDATE_COLUMNS`, and the octets that their values refer to.
+
+    Attributes
+    ----------
+    text:
+        The octets, shape (text_capacity,).
+    text_n:
+        How many of them are valid.
+    """
+
+    __slots__ = ("text", "text_n")
+
+    def __init__(self, capacity: int, text_capacity: int) -> None:
+        super().__init__(UPDATE_COLUMNS, capacity)
+        self.text: NDArray[np.uint8] = np.zeros(text_capacity, np.uint8)
+        self.text_n = 0
+
+    def clear(self) -> None:
+        """Forget the rows."""
+        self.n = self.text_n = 0
+
+    def octets(self, row: int) -> bytes:
+        """Return the octets of a row of kind TEXT, BYTES or LIST."""
+        value = int(self.columns["value"][row])
+        start = value & 0xFFFFFFFF
+        return self.text[start : start + (value >> 32)].tobytes()
+
+    def value(self, row: int) -> int | float | bool | str | bytes | None:
+        """Return the value of a row; None where it has none. Invalid UTF-8 does not get this far."""
+        value, kind = self.columns["value"][row], self.columns["kind"][row]
+        match int(kind):
+            case ValueKind.INT:
+                return int(value.astype(np.int64))
+            case ValueKind.UINT:
+                return int(value)
+            case ValueKind.BOOL:
+                return bool(value)
+            case ValueKind.DOUBLE:
+                return float(value.view(np.float64))
+            case ValueKind.TEXT | ValueKind.LIST:
+                return self.octets(row).decode()
+            case ValueKind.BYTES:
+                return self.octets(row)
+            case _:
+                return None
+
+
 # --- what tracking and classification add to the same rows ---------------------------------------------
 
 TRACK_COLUMNS: Final = (

@@ -7,40 +7,29 @@ argument ``touch`` it reads one octet too many on purpose, to show that the guar
 from __future__ import annotations
 
 import ctypes
-import mmap
 import sys
 
 import numpy as np
 
 from telemetryd._ext import sflow
 from telemetryd.ingest.sflow.limits import LARGEST_DATAGRAM
+from tests.fuzz.guard import Room
 from tests.sflow_pair import batches
-
-PAGE = mmap.PAGESIZE
-ROOM = -(-LARGEST_DATAGRAM // PAGE) * PAGE
 
 
 def main() -> None:
     """Decode every datagram at the end and at the beginning of the room between the pages."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    area = mmap.mmap(-1, ROOM + 2 * PAGE)
-    base = ctypes.addressof(ctypes.c_char.from_buffer(area))
-    for page in (base, base + PAGE + ROOM):
-        if libc.mprotect(ctypes.c_void_p(page), PAGE, 0) != 0:
-            raise OSError(ctypes.get_errno(), "mprotect")
-    first, end = base + PAGE, base + PAGE + ROOM
+    room = Room(LARGEST_DATAGRAM)
     decoders = [sflow.Decoder(*batches(), decapsulate=decapsulate) for decapsulate in (False, True)]
     zero, ts_ns = np.zeros(1, np.uint64), np.zeros(1, np.int64)
     datagrams = [bytes.fromhex(line) for line in sys.stdin]
     for octets in datagrams:
-        for address in (end - len(octets), first):
-            ctypes.memmove(address, octets, len(octets))
-            buffer = np.ctypeslib.as_array((ctypes.c_uint8 * len(octets)).from_address(address))
+        for buffer in room.places(octets):
             for decoder in decoders:
                 decoder.decode(buffer, zero, np.array([len(octets)], np.uint32), ts_ns, 0)
     print(len(datagrams), flush=True)
     if "touch" in sys.argv:
-        ctypes.string_at(end, 1)
+        ctypes.string_at(room.end, 1)
 
 
 if __name__ == "__main__":

@@ -14,14 +14,17 @@ import pytest
 from telemetryd import _ext
 from telemetryd.classify.compile import compile_registry
 from telemetryd.errors import ExtensionMissingError
+from telemetryd.ingest.gnmi.paths import PathTable, Resolver
 from telemetryd.schema import (
     CLASS_COLUMNS,
     COUNTER_COLUMNS,
     DATAGRAM_COLUMNS,
     SAMPLE_COLUMNS,
     TRACK_COLUMNS,
+    UPDATE_COLUMNS,
     Batch,
     Column,
+    UpdateBatch,
 )
 from tests.small_city import small_city
 
@@ -29,6 +32,7 @@ TWINS = {
     "accumulate": "telemetryd.aggregate.accumulate_reference",
     "capture": "telemetryd.ingest.capture_reference",
     "expand": "telemetryd.aggregate.expand",
+    "gnmi_wire": "telemetryd.ingest.gnmi.gnmi_wire_reference",
     "group": "telemetryd.aggregate.group_reference",
     "http2_data": "telemetryd.ingest.gnmi.http2_data_reference",
     "line_protocol": "telemetryd.store.line_protocol",
@@ -108,6 +112,7 @@ COLUMNS = [
         ("counters", COUNTER_COLUMNS),
         ("track", TRACK_COLUMNS),
         ("classes", CLASS_COLUMNS),
+        ("updates", UPDATE_COLUMNS),
     )
     for column in table
 ]
@@ -124,10 +129,12 @@ def test_compiled_stages_hold_the_schema_dtypes(kind: str, column: Column) -> No
         "classes": CLASS_COLUMNS,
     }
     batches = {name: Batch(table, 4096) for name, table in tables.items()}
+    batches["updates"] = updates = UpdateBatch(4096, 1 << 16)
     wrong = "float32" if np.dtype(column.dtype) != np.float32 else "int8"
     batches[kind].columns[column.name] = np.zeros(4096, dtype=wrong)
     stages = {
-        name: importlib.import_module(f"telemetryd._ext.{name}") for name in ("sflow", "track", "match", "accumulate")
+        name: importlib.import_module(f"telemetryd._ext.{name}")
+        for name in ("sflow", "track", "match", "accumulate", "gnmi_wire")
     }
     refused = 0
     for build in (
@@ -139,6 +146,7 @@ def test_compiled_stages_hold_the_schema_dtypes(kind: str, column: Column) -> No
         lambda: stages["accumulate"].Accumulator(
             batches["datagrams"], batches["samples"], batches["track"], batches["classes"]
         ),
+        lambda: stages["gnmi_wire"].Decoder(updates, 0, Resolver(PathTable()), np.zeros(0, np.int64)),
     ):
         try:
             build()
