@@ -29,6 +29,7 @@ from telemetryd.receiver import LiveReceiver
 from telemetryd.schema import UsageWindow
 from telemetryd.serve.components import ControlService, Updates, Watchdog
 from telemetryd.serve.control import ControlServer
+from telemetryd.serve.gate import Peer
 from telemetryd.serve.http import HttpServer
 from telemetryd.serve.loss import LossCounts
 from telemetryd.serve.messages import Counts, ReloadResult, Status, Update
@@ -38,6 +39,9 @@ from telemetryd.supervisor import Supervisor
 from telemetryd.writer import StoreWriter
 
 SECOND_NS: Final = 1_000_000_000
+
+#: Lines of one kind that the audit lets pass in a minute: more than can be asked for.
+AUDIT_BURST: Final = 10_000
 
 #: Settings that a reload brings into effect; the others need a restart.
 RELOADABLE: Final = frozenset({"registry", "log.level"})
@@ -74,6 +78,7 @@ class Daemon:
         self._settings = settings  # those that the components were made with
         self._notifier = notifier
         self._log = log.Log("daemon")
+        self._audit = log.Log("audit", log.RateLimit(burst=AUDIT_BURST))
         self._started_ns = self._loaded_ns = time.time_ns()
         self._reloads = {"done": 0, "refused": 0}
         self._reload_failure: str | None = None
@@ -167,9 +172,20 @@ class Daemon:
             "store": {"name": str(self._configuration.settings.store.path), "counts": store},
         }
 
-    async def reload(self) -> ReloadResult:
-        """Load everything again and swap it in whole, or keep everything as it is and say why."""
+    async def reload(self, peer: Peer | None = None) -> ReloadResult:
+        """Load everything again and swap it in whole, or keep everything as it is and say why.
+
+        Parameters
+        ----------
+        peer:
+            Who asked, None for a signal.
+        """
         async with self._one_reload:
+            if peer is None:
+                self._audit.info("reload asked for", by="SIGHUP")
+            else:
+                user = await asyncio.to_thread(peer.user)
+                self._audit.info("reload asked for", by=user, uid=peer.uid, pid=peer.pid)
             self._notifier.reloading()
             try:
                 new = await load_elsewhere(self._file)

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from telemetryd.serve.control import ControlServer
+from telemetryd.serve.gate import Peer
 from telemetryd.serve.messages import ReloadResult, Status, Update, Usage
 from telemetryd.serve.updates import Broadcast
 
@@ -81,6 +82,7 @@ class Backend:
         self.answer: Status = STATUS
         self.result = ReloadResult(True, changes=("registry: 1 link more",))
         self.reloads = 0
+        self.askers: list[Peer] = []
         self.hold = asyncio.Event()
         self.hold.set()
         self.updates: Broadcast[Update] = Broadcast()
@@ -88,7 +90,8 @@ class Backend:
     def status(self) -> Status:
         return self.answer
 
-    async def reload(self) -> ReloadResult:
+    async def reload(self, peer: Peer) -> ReloadResult:
+        self.askers.append(peer)
         await self.hold.wait()
         self.reloads += 1
         return self.result

@@ -20,7 +20,7 @@ import grpc
 from telemetryd.component import Component
 from telemetryd.errors import InputError, TelemetrydError
 from telemetryd.proto import control_pb2, control_pb2_grpc
-from telemetryd.serve.gate import Gate
+from telemetryd.serve.gate import Gate, Peer
 from telemetryd.serve.messages import ReloadResult, Status, Update
 
 STATUS_LIMIT_S: Final = 10.0
@@ -36,8 +36,8 @@ class ControlBackend(Protocol):
     def status(self) -> Status:
         """Say how the daemon is."""
 
-    async def reload(self) -> ReloadResult:
-        """Read configuration and registry again; a refusal is a result, not an exception."""
+    async def reload(self, peer: Peer) -> ReloadResult:
+        """Read configuration and registry again, as that process asks; a refusal is a result, not an exception."""
 
     def subscribe(self) -> AsyncGenerator[Update, None]:
         """Yield an update a second; see :class:`telemetryd.serve.updates.Broadcast`."""
@@ -76,7 +76,7 @@ class ControlServer(Component):
         """
         with Gate(self.path, group_id(self._group)) as gate:
             server = grpc.aio.server(maximum_concurrent_rpcs=CALLS, options=[("grpc.so_reuseport", 0)])
-            control_pb2_grpc.add_ControlServicer_to_server(_Control(self._backend), server)
+            control_pb2_grpc.add_ControlServicer_to_server(_Control(self._backend, gate), server)
             server.add_insecure_port(f"unix:{gate.inner.absolute()}")
             try:
                 await server.start()
@@ -93,8 +93,9 @@ class ControlServer(Component):
 class _Control:
     """The methods of the service, named as protobuf names them."""
 
-    def __init__(self, backend: ControlBackend) -> None:
+    def __init__(self, backend: ControlBackend, gate: Gate) -> None:
         self._backend = backend
+        self._gate = gate
         self._one_reload = asyncio.Lock()
         self._tasks: set[asyncio.Task[ReloadResult]] = set()
 
@@ -107,8 +108,12 @@ class _Control:
 
     async def Reload(self, request: Any, context: Any) -> Any:  # noqa: N802
         seconds = await _limit(context, RELOAD_LIMIT_S)
+        peer = self._gate.peer_at(context.peer())
+        if peer is None:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the process that asks has gone")
+            raise AssertionError("abort raises")
         # A reload that was begun is finished even if nobody waits for it any more: half of one is worse.
-        task = asyncio.create_task(self._reload(), name="control-reload")
+        task = asyncio.create_task(self._reload(peer), name="control-reload")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         try:
@@ -120,9 +125,9 @@ class _Control:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the reload goes on: see the log for its end")
         return control_pb2.ReloadReply(**asdict(result))
 
-    async def _reload(self) -> ReloadResult:
+    async def _reload(self, peer: Peer) -> ReloadResult:
         async with self._one_reload:
-            return await self._backend.reload()
+            return await self._backend.reload(peer)
 
     async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         end = asyncio.get_running_loop().time() + await _limit(context, WATCH_LIMIT_S)

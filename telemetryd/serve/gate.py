@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import socket
 import struct
 from contextlib import suppress
@@ -44,6 +45,13 @@ class Peer:
     uid: int
     groups: frozenset[int]
 
+    def user(self) -> str:
+        """Return the user's name, or the number where it has none; may take its time where names come from afar."""
+        try:
+            return pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            return str(self.uid)
+
 
 class Gate:
     """Pass connections on from a public socket to a private one, those of trusted users only.
@@ -66,6 +74,7 @@ class Gate:
         self.refused = 0
         self._directory = path.with_name(path.name + ".d")
         self._open = 0
+        self._peers: dict[str, Peer] = {}  # where the service sees them connect from -> who they are
         self._listener: socket.socket | None = None
         self._inode = 0
 
@@ -164,18 +173,30 @@ class Gate:
                 self.accepted += 1
                 self._open += 1
                 log.debug("connection accepted", pid=peer.pid, uid=peer.uid)
-                connections.create_task(self._carry(connection), name=f"control-{peer.pid}")
+                connections.create_task(self._carry(connection, peer, self.accepted), name=f"control-{peer.pid}")
+
+    def peer_at(self, address: str) -> Peer | None:
+        """Return who is behind a connection of the service, by the address that gRPC gives it (`unix:PATH`)."""
+        return self._peers.get(address.removeprefix("unix:"))
 
     def trusts(self, peer: Peer) -> bool:
         """Say whether a process may use the control service."""
         return peer.uid in (0, os.geteuid()) or self.gid in peer.groups
 
-    async def _carry(self, outer: socket.socket) -> None:
+    async def _carry(self, outer: socket.socket, peer: Peer, number: int) -> None:
         loop = asyncio.get_running_loop()
         inner = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        # The only thing that the service learns of a connection is the address of its other end: a name of its own
+        # tells who is behind it. The file is not needed once they are connected.
+        name = (self._directory / f"{number % 0x10000:04x}").absolute()
         try:
             outer.setblocking(False)
-            await loop.sock_connect(inner, os.fspath(self.inner))
+            inner.bind(os.fspath(name))
+            self._peers[os.fspath(name)] = peer
+            try:
+                await loop.sock_connect(inner, os.fspath(self.inner))
+            finally:
+                name.unlink()
             async with asyncio.TaskGroup() as both:
                 both.create_task(_copy(outer, inner))
                 both.create_task(_copy(inner, outer))
@@ -184,6 +205,7 @@ class Gate:
             log.debug("connection broken", reason=str(errors.exceptions[0]))
         finally:
             self._open -= 1
+            self._peers.pop(os.fspath(name), None)
             outer.close()
             inner.close()
 

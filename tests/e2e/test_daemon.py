@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -138,6 +140,7 @@ def test_a_bad_configuration_leaves_the_old_one_running(tmp_path: Path, registry
         daemon.signal(signal.SIGHUP)
         refused = daemon.wait_for("reload refused")
         assert f"{daemon.config}:3:14" in refused["first"]
+        assert daemon.wait_for("reload asked for")["by"] == "SIGHUP"
         health = json.loads(daemon.get("/healthz")[1])
         assert health["state"] == "degraded"
         assert "the old configuration goes on" in health["reasons"][0]
@@ -389,6 +392,12 @@ def test_it_answers_the_control_service(tmp_path: Path, registry: Path) -> None:
         (registry / "more.yaml").write_text("version: 1\ndepartments: [{name: added}]\n")
         code, result = ask(daemon, "reload")
         assert (code, result["reloaded"]) == (0, True)
+        asked = daemon.wait_for("reload asked for")
+        assert (asked["component"], asked["by"], asked["uid"]) == (
+            "audit",
+            pwd.getpwuid(os.getuid()).pw_name,
+            os.getuid(),
+        )
         assert any(change.startswith("registry: departments 12 -> 13") for change in result["changes"])
 
         (registry / "more.yaml").write_text("version: 1\ndepartments: [{name: added, name: again}]\n")

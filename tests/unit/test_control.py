@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import socket
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,36 @@ def test_reload_tells_what_came_of_it(result: ReloadResult) -> None:
     play(scene)
 
 
+def test_the_daemon_knows_who_asks_for_a_reload() -> None:
+    """Rule: whoever is behind each of several connections at once is named by what the kernel says."""
+
+    async def scene() -> None:
+        backend = Backend()
+        asks = "import asyncio,pathlib,sys; from telemetryd.serve.control_client import ControlClient\n"
+        asks += (
+            "async def ask():\n  async with ControlClient(pathlib.Path(sys.argv[1])) as client: await client.reload()\n"
+        )
+        asks += "asyncio.run(ask())"
+        async with serving(backend) as path, ControlClient(path) as client:
+            await client.status()  # a connection that stays open beside
+            command = (sys.executable, "-c", asks, str(path))
+            others = [await asyncio.create_subprocess_exec(*command) for _ in range(2)]
+            assert [await other.wait() for other in others] == [0, 0]
+            await client.reload()
+            assert {peer.pid for peer in backend.askers[:2]} == {other.pid for other in others}
+            assert backend.askers[2].pid == os.getpid()
+            assert {peer.uid for peer in backend.askers} == {os.geteuid()}
+            assert backend.askers[0].user() == pwd.getpwuid(os.geteuid()).pw_name
+            assert sorted(file.name for file in path.with_name(path.name + ".d").iterdir()) == ["grpc"]
+
+    play(scene)
+
+
+def test_a_user_without_a_name_is_a_number() -> None:
+    """Rule: the audit names a user that no database knows by its number."""
+    assert Peer(1, 2**32 - 2, frozenset()).user() == str(2**32 - 2)
+
+
 def test_reload_outlives_its_caller() -> None:
     """Rule: a reload whose caller gave up is finished, and the caller is told that it did not wait for the end."""
 
@@ -85,7 +117,7 @@ def test_refusal_of_the_backend_is_told() -> None:
     """Rule: an expected failure in the daemon reaches the caller with its message."""
 
     class Failing(Backend):
-        async def reload(self) -> ReloadResult:
+        async def reload(self, peer: Peer) -> ReloadResult:
             raise TelemetrydError("the daemon is draining")
 
     async def scene() -> None:
