@@ -2,6 +2,7 @@
 
 receive (threads) --windows--> store (one append a second)
                     |
+                    +--------> outputs (spool, one sender each)
                     +--------> updates (once a second) --> control service
 http, control, watchdog: ask everybody, hold up nobody
 """
@@ -24,6 +25,7 @@ from telemetryd.observe import log
 from telemetryd.observe.health import Health, State, combine
 from telemetryd.observe.metrics import SpecCollector, exposition
 from telemetryd.observe.systemd import Notifier
+from telemetryd.outputs import Figures, Outputs
 from telemetryd.quality import WindowQuality
 from telemetryd.receiver import LiveReceiver
 from telemetryd.schema import UsageWindow
@@ -34,7 +36,8 @@ from telemetryd.serve.http import HttpServer
 from telemetryd.serve.loss import LossCounts
 from telemetryd.serve.messages import Counts, ReloadResult, Status, Update
 from telemetryd.serve.messages import State as StateName
-from telemetryd.serve.metrics import METRICS, Observed
+from telemetryd.serve.metrics import METRICS, Observed, own_figures
+from telemetryd.serve.output_counts import output_counts, spool_counts
 from telemetryd.supervisor import Supervisor
 from telemetryd.writer import StoreWriter
 
@@ -44,7 +47,7 @@ SECOND_NS: Final = 1_000_000_000
 AUDIT_BURST: Final = 10_000
 
 #: Settings that a reload brings into effect; the others need a restart.
-RELOADABLE: Final = frozenset({"registry", "log.level"})
+RELOADABLE: Final = frozenset({"registry", "log.level", "outputs"})
 
 _STATES: Final[Mapping[State, StateName]] = {State.OK: "ok", State.DEGRADED: "degraded", State.FAILED: "failed"}
 
@@ -89,6 +92,14 @@ class Daemon:
         self._writer = StoreWriter(
             settings.store.path, settings.store.retention.by_span(), settings.limits.backlog, self._started_ns
         )
+        self._outputs = Outputs(
+            settings.outputs,
+            settings.spool,
+            settings.limits.backlog,
+            store=settings.store.path,
+            origin=self._writer.origin,
+            figures=self._figures,
+        )
         self._receiver = LiveReceiver(
             settings.listen,
             settings.limits.agent_datagrams_per_s,
@@ -114,7 +125,7 @@ class Daemon:
             )
         if settings.control.enabled:
             self._components.append(ControlService(ControlServer(settings.control.socket, self)))
-        self._components += [self._updates, self._writer, self._receiver]
+        self._components += [self._updates, self._outputs, self._writer, self._receiver]
         self._supervisor = Supervisor(
             self._components, drain_s=drain_s, notifier=notifier, reload=self.reload, status=self._status_line
         )
@@ -136,7 +147,7 @@ class Daemon:
     def status(self) -> Status:
         """Say how the daemon is."""
         live = self._receiver.counters()
-        written = self._writer.counters()
+        written, outputs = self._writer.counters(), self._outputs.counters()
         store = {
             "windows": written.windows,
             "rows": written.rows,
@@ -170,6 +181,8 @@ class Daemon:
             "agents": agents,
             "loss": (LossCounts.of(live) if live is not None else LossCounts()).message(),
             "store": {"name": str(self._configuration.settings.store.path), "counts": store},
+            "spool": spool_counts(self._settings.spool.path, outputs),
+            "outputs": output_counts(outputs),
         }
 
     async def reload(self, peer: Peer | None = None) -> ReloadResult:
@@ -210,6 +223,7 @@ class Daemon:
         # The engine may refuse the tables; then nothing has been changed yet.
         self._receiver.swap(new.tables)
         self._updates.replace(new.registry)
+        self._outputs.replace(new.settings.outputs)
         log.set_level(new.settings.log.level)
         changed = changes(before, new.settings)
         needs_restart = [path for path in changes(self._settings, new.settings) if path not in RELOADABLE]
@@ -230,6 +244,7 @@ class Daemon:
     def _take(self, window: UsageWindow) -> None:
         """Pass a closed window on; called in the engine's thread."""
         self._writer.put(window, self._quality.of_window(self._receiver.counters()))
+        self._outputs.put(window)
         self._updates.put(window)
 
     def _health(self) -> dict[str, Health]:
@@ -246,11 +261,19 @@ class Daemon:
         return Observed(
             live=self._receiver.counters(),
             store=self._writer.counters(),
+            outputs=self._outputs.counters(),
+            output_states=self._outputs.states(),
             health=self._health(),
             reloads=dict(self._reloads),
             started_ns=self._started_ns,
             loaded_ns=self._loaded_ns,
         )
+
+    def _figures(self) -> Figures:
+        live = self._receiver.counters()
+        devices = {str(a): device.name for device in self._configuration.registry.devices for a in device.agents}
+        agents = [(devices.get(name, name), one) for name, one in (live.agents if live else {}).items()]
+        return Figures(agents, own_figures(self._observe()))
 
     def _status_line(self) -> str:
         """Return the line that `systemctl status` shows."""

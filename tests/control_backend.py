@@ -34,6 +34,8 @@ STATUS: Status = {
     "agents": [{"name": "198.18.0.2", "counts": {"processed": 9000, "lost": 2}}],
     "loss": {"share": 0.0123, "datagrams": {"shed": 4, "kernel_drops": 3}, "samples": {}},
     "store": {"name": "store", "counts": {"windows": 120, "waiting": 12}},
+    "spool": {"name": "spool", "counts": {"points": 4000, "octets": 90_000}},
+    "outputs": [{"name": "city", "counts": {"points": 3000, "waiting_points": 1000}}],
 }
 
 

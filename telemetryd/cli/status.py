@@ -63,6 +63,10 @@ def show(reply: Status, agents: int) -> None:
     print(loss_text(reply["loss"]["share"], {**reply["loss"]["datagrams"], **_prefixed(reply["loss"]["samples"])}))
     if reply["store"]:
         print(f"Store: {_counts(reply['store']['counts'])}")
+    if reply["spool"]:
+        print(f"Spool {reply['spool']['name']}: {_counts(reply['spool']['counts'])}")
+    for one in reply["outputs"]:
+        print(f"Output {one['name']}: {_counts(one['counts'])}")
 
 
 def loss_text(share: float, causes: dict[str, int]) -> str:

@@ -131,6 +131,18 @@ def _parse_url(value: object) -> str:
     return value.rstrip("/")
 
 
+def _parse_span(value: object) -> int:
+    try:
+        span_ns = units.parse_duration(value)
+    except units.UnitError as error:
+        _mistake(error.message, error.remedy)
+    if span_ns not in DEFAULT_KEEP_NS:
+        _mistake(
+            f'there are no windows of "{value}"', f"choose of {', '.join(map(units.spell_duration, DEFAULT_KEEP_NS))}"
+        )
+    return span_ns
+
+
 FilePath = Annotated[
     Path, PlainValidator(_parse_path), PlainSerializer(str), WithJsonSchema({"type": "string", "minLength": 1})
 ]
@@ -157,6 +169,12 @@ BacklogSize = Annotated[int, *_size(MEBIBYTE, 1 << 36)]
 DrainTime = Annotated[int, *_duration(100_000_000, 600 * SECOND_NS)]
 Retention = Annotated[int, *_duration(3600 * SECOND_NS, 36_525 * DAY_NS)]
 LawfulRetention = Annotated[int, *_duration(FLOOR_NS, 36_525 * DAY_NS, FLOOR_REASON)]
+Span = Annotated[
+    int,
+    PlainValidator(_parse_span),
+    PlainSerializer(units.spell_duration, return_type=str),
+    WithJsonSchema({"enum": [units.spell_duration(span_ns) for span_ns in DEFAULT_KEEP_NS]}),
+]
 SpoolSize = Annotated[int, *_size(16 * MEBIBYTE, 1 << 42)]
 RequestTime = Annotated[int, *_duration(SECOND_NS, 600 * SECOND_NS)]
 
@@ -276,6 +294,12 @@ class OutputSettings(Section):
     )
     ca_file: OptionalPath = Field(
         None, description="Certificates that verify the server's; left out, those of the system."
+    )
+    spans: tuple[Span, ...] = Field(
+        (10 * SECOND_NS, 60 * SECOND_NS, 300 * SECOND_NS, 3600 * SECOND_NS),
+        strict=False,
+        min_length=1,
+        description="Lengths of the windows that it gets; `device` and `self` come with those of 1 min.",
     )
     timeout: RequestTime = Field(30 * SECOND_NS, description="Longest time of a request.")
     connections: int = Field(4, ge=1, le=16, description="Requests at a time.")

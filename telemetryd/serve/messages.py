@@ -51,6 +51,8 @@ class Status(TypedDict):
     agents: list[Counts]
     loss: Loss
     store: Counts | None
+    spool: Counts | None
+    outputs: list[Counts]
 
 
 class Usage(TypedDict):

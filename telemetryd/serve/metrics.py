@@ -7,6 +7,7 @@ is stale.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,11 @@ from typing import Final
 from telemetryd import __version__
 from telemetryd.config.generated import replace_generated
 from telemetryd.live import AgentCounters, LiveCounters, SocketCounters
-from telemetryd.observe.health import Health
+from telemetryd.observe.health import Health, State
 from telemetryd.observe.metrics import MetricSpec, Reading, reference
+from telemetryd.outputs import Figure, OutputsCounters
+from telemetryd.store.influx.sender import SenderCounters
+from telemetryd.store.series import span_name
 from telemetryd.writer import WriterCounters
 
 BEGIN: Final = "<!-- generated from telemetryd/serve/metrics.py: do not edit below -->\n"
@@ -32,6 +36,8 @@ class Observed:
 
     live: LiveCounters | None = None
     store: WriterCounters = field(default_factory=WriterCounters)
+    outputs: OutputsCounters = field(default_factory=OutputsCounters)
+    output_states: Mapping[str, State] = field(default_factory=dict)
     health: Mapping[str, Health] = field(default_factory=dict)
     reloads: Mapping[str, int] = field(default_factory=dict)
     started_ns: int = 0
@@ -66,6 +72,19 @@ def _agents(read: Callable[[AgentCounters], float]) -> Callable[[Observed], Iter
 
 def _store(read: Callable[[WriterCounters], float]) -> Callable[[Observed], Iterable[Reading]]:
     return lambda seen: [(_NO_LABEL, read(seen.store))]
+
+
+def _spool(read: Callable[[OutputsCounters], float]) -> Callable[[Observed], Iterable[Reading]]:
+    return lambda seen: [(_NO_LABEL, read(seen.outputs))]
+
+
+def _outputs(read: Callable[[SenderCounters], float]) -> Callable[[Observed], Iterable[Reading]]:
+    return lambda seen: [((name,), read(one)) for name, one in seen.outputs.senders.items()]
+
+
+def _behind(seen: Observed) -> Iterable[Reading]:
+    for name, one in seen.outputs.senders.items():
+        yield (name,), (time.time_ns() - one.pending.oldest_ns) / SECOND_NS if one.pending.entries else 0.0
 
 
 def _undecodable(seen: Observed) -> Iterable[Reading]:
@@ -173,7 +192,69 @@ METRICS: Final[tuple[Spec, ...]] = (
     Spec("store_backlog_octets", "gauge", "Memory that they take.", (), _store(lambda one: one.backlog_octets)),
     Spec("store_until_seconds", "gauge", "End of the last window of 1 s that is stored.", (),
          _store(lambda one: one.stored_until_ns / SECOND_NS)),
+    # --- spool and outputs ---
+    Spec("spool_points_total", "counter", "Points appended to the spool.", (), _spool(lambda one: one.points)),
+    Spec("spool_batches_total", "counter", "Batches of points appended to the spool.", (),
+         _spool(lambda one: one.batches)),
+    Spec("spool_written_octets_total", "counter", "Octets of these batches, compressed.", (),
+         _spool(lambda one: one.octets)),
+    Spec("spool_append_seconds_total", "counter", "Time spent in rendering and appending.", (),
+         _spool(lambda one: one.append_ns / SECOND_NS)),
+    Spec("spool_failures_total", "counter", "Appends that the disk refused; they are tried again.", (),
+         _spool(lambda one: one.failures)),
+    Spec("spool_octets", "gauge", "Octets of the spool's files.", (), _spool(lambda one: one.spool_octets)),
+    Spec("spool_lost_windows_total", "counter",
+         "Windows of 1 s that never came to the spool: it did not take them, and the backlog was full.", (),
+         _spool(lambda one: one.lost_windows)),
+    Spec("spool_lost_points_total", "counter",
+         "Points of an output that were given up, by the length of their windows and why: `size` or `age` of the "
+         "spool, `disk` full, `damage`.", ("output", "span", "why"),
+         lambda seen: [((name, span_name(span_ns), why), count)
+                       for (name, span_ns, why), count in sorted(seen.outputs.lost_points.items())]),
+    Spec("spool_damaged_octets", "gauge",
+         "What could not be read of the spool when it was opened: `torn` off by a crash, never acknowledged, or "
+         "`damaged`.",
+         ("kind",),
+         lambda seen: [(("torn",), seen.outputs.torn_octets), (("damaged",), seen.outputs.damaged_octets)]),
+    Spec("series", "gauge", "Keys of a measurement that have series, one for each span.", ("measurement",),
+         lambda seen: [((name,), one.known) for name, one in sorted(seen.outputs.series.items())]),
+    Spec("series_folded_rows_total", "counter", "Rows that went into `other`: there would be too many series.",
+         ("measurement",),
+         lambda seen: [((name,), one.folded_rows) for name, one in sorted(seen.outputs.series.items())]),
+    Spec("output_state", "gauge", "Health of an output: 0 ok, 1 degraded, 2 failed.", ("output",),
+         lambda seen: [((name,), float(state)) for name, state in sorted(seen.output_states.items())]),
+    Spec("output_points_total", "counter", "Points that the server stored.", ("output",),
+         _outputs(lambda one: one.points)),
+    Spec("output_batches_total", "counter", "Batches that are done.", ("output",), _outputs(lambda one: one.batches)),
+    Spec("output_requests_total", "counter", "Requests made.", ("output",), _outputs(lambda one: one.requests)),
+    Spec("output_sent_octets_total", "counter", "Octets of their bodies, compressed.", ("output",),
+         _outputs(lambda one: one.octets)),
+    Spec("output_failures_total", "counter",
+         "Attempts that failed and are repeated, by kind: `again` (no answer, busy), `fault` (the server's own "
+         "mistake), `hold` (somebody has to correct something).", ("output", "kind"),
+         lambda seen: [((name, kind), count) for name, one in seen.outputs.senders.items()
+                       for kind, count in sorted(one.failures.items())]),
+    Spec("output_rejected_lines_total", "counter", "Lines that the server refused: they are in a file.", ("output",),
+         _outputs(lambda one: one.rejected)),
+    Spec("output_expired_points_total", "counter", "Points that the server dropped, being older than it keeps.",
+         ("output",), _outputs(lambda one: one.expired)),
+    Spec("output_waiting_points", "gauge", "Points that wait in the spool for an output.", ("output",),
+         _outputs(lambda one: one.pending.points)),
+    Spec("output_waiting_octets", "gauge", "Octets that they take, compressed.", ("output",),
+         _outputs(lambda one: one.pending.octets)),
+    Spec("output_behind_seconds", "gauge", "How long ago the oldest windows that wait ended; 0 if none waits.",
+         ("output",), _behind),
 )  # fmt: skip
+
+
+def own_figures(seen: Observed) -> list[Figure]:
+    """Return every metric as a row of the measurement ``self``, but those of the agents, which ``device`` has."""
+    return [
+        Figure(spec.name, ",".join(labels) or "-", value)
+        for spec in METRICS
+        if "agent" not in spec.labels
+        for labels, value in spec.read(seen)
+    ]
 
 
 def update(text: str) -> str:

@@ -1,0 +1,100 @@
+"""From closed windows to the entries of the spool: roll-ups, line protocol, pieces of it. One thread uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from telemetryd.aggregate.rollup import RollUp, merge_windows
+from telemetryd.outputs.earlier import Place
+from telemetryd.outputs.figures import MINUTE_NS, Figures, MinuteRows
+from telemetryd.schema import UsageWindow
+from telemetryd.store.influx.pieces import cut, pack
+from telemetryd.store.series_guard import CardinalityGuard, SeriesCounts
+from telemetryd.store.series_render import SeriesRenderer
+from telemetryd.store.spool import Entry
+
+
+class Feed:
+    """Make entries; windows of 1 s come in the order of their time.
+
+    Attributes
+    ----------
+    spans_ns:
+        Lengths of the windows that somebody wants.
+    is_caught_up:
+        Whether the windows of earlier runs came.
+    """
+
+    def __init__(self) -> None:
+        self.spans_ns: Collection[int] = ()
+        self.is_caught_up = False
+        self._roll_up = RollUp()
+        self._guard = CardinalityGuard()
+        self._renderer = SeriesRenderer(self._guard)
+        self._minutes = MinuteRows()
+        self._first_ns = 0  # begin of this run's first window
+        self._shared: dict[Place, UsageWindow] = {}  # own parts of windows that an earlier run may have begun
+        self._begun: dict[Place, UsageWindow] = {}  # parts of earlier runs, of windows that are open now
+
+    def add(self, window: UsageWindow) -> list[Entry]:
+        """Take a window of 1 s; return the entries of what it completes."""
+        self._first_ns = self._first_ns or window.start_ns
+        return self._entries([window, *self._roll_up.add(window)])
+
+    def flush(self) -> list[Entry]:
+        """Complete every open window, and hold nothing back any more."""
+        entries = self._entries(self._roll_up.flush())
+        left = [*self._shared.values(), *self._begun.values()]
+        self._shared, self._begun = {}, {}
+        return entries + [entry for window in left for entry in self._render(window)]
+
+    def catch_up(self, earlier: Mapping[Place, UsageWindow]) -> list[Entry]:
+        """Take the last windows of earlier runs; return the entries of those that are complete."""
+        self.is_caught_up = True
+        complete = dict(self._shared)
+        self._shared = {}
+        for place, window in earlier.items():
+            if place in complete:
+                complete[place] = _merge(window, complete[place])
+            elif self._first_ns and window.start_ns + window.span_ns > self._first_ns:
+                self._begun[place] = window
+            else:
+                complete[place] = window
+        return [entry for window in complete.values() for entry in self._render(window)]
+
+    def minute(self, start_ns: int, figures: Figures) -> list[Entry]:
+        """Return the entries of the rows that no window holds."""
+        if MINUTE_NS not in self.spans_ns:
+            return []
+        return _pieces(self._minutes.render(self._renderer, start_ns, figures), start_ns, MINUTE_NS)
+
+    def series(self) -> Mapping[str, SeriesCounts]:
+        """Return how many series there are, by measurement, and what was folded."""
+        return self._guard.counts()
+
+    def _entries(self, windows: Iterable[UsageWindow]) -> list[Entry]:
+        entries: list[Entry] = []
+        for window in windows:
+            place = window.span_ns, window.start_ns
+            if window.start_ns >= self._first_ns:
+                entries += self._render(window)
+            elif begun := self._begun.pop(place, None):
+                entries += self._render(_merge(begun, window))
+            elif self.is_caught_up:
+                entries += self._render(window)
+            else:
+                self._shared[place] = window
+        return entries
+
+    def _render(self, window: UsageWindow) -> list[Entry]:
+        if window.span_ns not in self.spans_ns:
+            return []
+        return _pieces(self._renderer.usage(window), window.start_ns, window.span_ns)
+
+
+def _merge(earlier: UsageWindow, own: UsageWindow) -> UsageWindow:
+    return merge_windows([earlier, own], own.start_ns, own.span_ns)
+
+
+def _pieces(text: bytes, start_ns: int, span_ns: int) -> list[Entry]:
+    return [Entry(pack(lines), points, span_ns, start_ns + span_ns) for points, lines in cut(text)]
