@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -17,8 +18,8 @@ Fault = Callable[[web.Request, bytes], Awaitable[web.StreamResponse | None]]
 
 
 def parse(line: bytes) -> tuple[bytes, int, bytes]:
-    """Return key, time and fields of a line without escaped spaces; ValueError if it is none."""
-    key, fields, time = line.split(b" ")
+    """Return key, time and fields of a line; ValueError if it is none."""
+    key, fields, time = re.split(rb"(?<!\\) ", line)
     if b"=" not in fields:
         raise ValueError("missing field value")
     return key, int(time), fields

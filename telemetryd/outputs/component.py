@@ -34,7 +34,7 @@ from telemetryd.writer import APPEND_EVERY_S, APPEND_WINDOWS, Backlog
 SECOND_NS: Final = 1_000_000_000
 FIRST_RETRY_S: Final = 0.5
 LONGEST_RETRY_S: Final = 30.0
-#: Time that senders have at the end for what is new; what they do not finish stays in the spool.
+#: Time that senders have at the end for what waits; what they do not finish stays in the spool.
 FINISH_S: Final = 2.0
 #: So often the windows of earlier runs are looked for, once a minute: their roll-ups may have to be finished first.
 LOOKS: Final = 5

@@ -118,7 +118,15 @@ def test_it_answers_how_it_is(tmp_path: Path, registry: Path) -> None:
     with DaemonProcess(tmp_path, registry) as daemon:
         status, body = daemon.get("/healthz")
         assert (status, json.loads(body)["state"]) == (200, "ok")
-        assert set(json.loads(body)["components"]) == {"watchdog", "http", "control", "updates", "store", "receive"}
+        assert set(json.loads(body)["components"]) == {
+            "watchdog",
+            "http",
+            "control",
+            "updates",
+            "outputs",
+            "store",
+            "receive",
+        }
         assert daemon.get("/readyz")[0] == 200
         assert daemon.get("/nothing")[0] == 404
         sent = send(daemon.sflow, datagrams(blocks)) + send(daemon.sflow, [b"junk", b"\0" * 64])

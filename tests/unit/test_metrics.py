@@ -13,8 +13,11 @@ from telemetryd.live import AgentCounters, LiveCounters, SocketCounters
 from telemetryd.observe.clock import ClockState
 from telemetryd.observe.health import OK, State, combine, degraded, document, failed
 from telemetryd.observe.metrics import PREFIX, SpecCollector, exposition, reference
+from telemetryd.outputs import OutputsCounters
 from telemetryd.serve.loss import LossCounts
 from telemetryd.serve.metrics import BEGIN, METRICS, Observed, update
+from telemetryd.store.influx.sender import SenderCounters
+from telemetryd.store.series_guard import SeriesCounts
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -60,7 +63,14 @@ def test_the_reference_is_up_to_date() -> None:
 
 def test_documented_and_scraped_names_are_the_same() -> None:
     """What is scraped is documented, with its labels, and what is documented is scraped."""
-    seen = Observed(live=LIVE, health={"store": OK}, reloads={"done": 1})
+    outputs = OutputsCounters(
+        lost_points={("city", 10_000_000_000, "age"): 7},
+        series={"usage": SeriesCounts(known=5)},
+        senders={"city": SenderCounters(failures={"again": 2})},
+    )
+    seen = Observed(
+        live=LIVE, health={"store": OK}, reloads={"done": 1}, outputs=outputs, output_states={"city": State.OK}
+    )
     text = exposition([SpecCollector(METRICS, lambda: seen)])().decode()
     scraped = {re.split(r"[{ ]", line)[0] for line in text.splitlines() if line and not line.startswith("#")}
     documented = set(re.findall(r"^\| `(telemetryd_\w+)`", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE))

@@ -136,7 +136,7 @@ class Sender:
         self._wake.set()
 
     async def run(self) -> None:
-        """Send until stopped; then what is new, to the first failure."""
+        """Send until stopped; then what waits, to the first failure or until cancelled."""
         while not self._stopping.is_set():
             self._wake.clear()
             wait_s = await self._turn()
@@ -144,8 +144,8 @@ class Sender:
                 await _wait(self._stopping, wait_s)
             elif wait_s != 0:
                 await _wait(self._wake, wait_s)
-        while self._failure is None and await self._turn() == 0:
-            pass
+        while self._failure is None and (wait_s := await self._turn()) is not None:
+            await asyncio.sleep(wait_s)
 
     def health(self) -> Health:
         """Failed while somebody has to correct something, degraded while it waits, lags or has lines refused."""
