@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -228,6 +229,27 @@ class VictoriaMetrics(InfluxServer):
             for time_ms, value in zip(series["timestamps"], series["values"], strict=True):
                 found[measurement, tags, time_ms * 1_000_000, field] = value
         return found
+
+
+def parse_points(text: bytes) -> StoredPoints:
+    """Return what a database should hold of lines."""
+    found: StoredPoints = {}
+    for line in text.decode().splitlines():
+        key, fields, time_ns = _split(line, " ")
+        measurement, *pairs = _split(key, ",")
+        tags = _tags({_plain(name): _plain(value) for name, value in (_split(pair, "=") for pair in pairs)})
+        for name, value in (_split(field, "=") for field in _split(fields, ",")):
+            number = int(value[:-1]) if value.endswith("i") else float(value)
+            found[_plain(measurement), tags, int(time_ns), _plain(name)] = number
+    return found
+
+
+def _split(text: str, separator: str) -> list[str]:
+    return re.split(rf"(?<!\\){separator}", text)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\\([,= ])", r"\1", text)
 
 
 def start_influxd(directory: Path) -> Influxd:

@@ -297,9 +297,6 @@ class Outputs(Component):
             for window, _ in self._backlog.take(APPEND_WINDOWS):
                 self._entries += self._feed.add(window)
             self._take_minute()
-            if is_last and not len(self._backlog):
-                self._catch_up()
-                self._entries += self._feed.flush()
         if self._entries:
             self._spool.append(self._entries)
             self._points += sum(entry.points for entry in self._entries)
@@ -333,7 +330,7 @@ class Outputs(Component):
             self._log.error("gave up on the windows of earlier runs: those that a restart fell into are partial")
             earlier = {}
         if earlier is not None:
-            self._entries += self._feed.catch_up(earlier)
+            self._entries += self._feed.catch_up(earlier, self._clock())
 
     # --- the outputs -------------------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """The windows that earlier runs of the daemon ended with, out of the embedded store.
 
 A window that a restart falls into has two parts, and a database keeps what is written last: so the second run
-merges the first one's part into its own. And what a killed run had stored and not handed to the spool is handed
-over by the next one. Writing a window again changes nothing.
+merges the first one's part into its own. And what a run had stored and not handed to the spool, being killed or
+the window being open, is handed over by the next one. Writing a window again changes nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from telemetryd.store.levels import HOUR_NS, MINUTE_NS, SECOND_NS
 from telemetryd.writer import ORIGIN_PREFIX
 
 #: So far before its end a run may have closed windows that the spool does not have yet.
-BACK_NS: Final = MINUTE_NS
+BACK_NS: Final = 2 * MINUTE_NS
 
 Place = tuple[int, int]  # (span, start), ns
 

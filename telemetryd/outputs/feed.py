@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from telemetryd.aggregate.rollup import RollUp, merge_windows
 from telemetryd.outputs.earlier import Place
@@ -16,6 +16,9 @@ from telemetryd.store.spool import Entry
 
 class Feed:
     """Make entries; windows of 1 s come in the order of their time.
+
+    A window that is open when a run ends is sent by the next run, whole: two versions of one point in the spool could
+    reach a server in the wrong order.
 
     Attributes
     ----------
@@ -39,28 +42,24 @@ class Feed:
     def add(self, window: UsageWindow) -> list[Entry]:
         """Take a window of 1 s; return the entries of what it completes."""
         self._first_ns = self._first_ns or window.start_ns
-        return self._entries([window, *self._roll_up.add(window)])
+        complete = [window, *self._roll_up.add(window)]
+        entries = [entry for one in complete for entry in self._complete(one)]
+        # What an earlier run began, and this one has no part of.
+        over = [place for place in self._begun if sum(place) <= window.start_ns]
+        return entries + [entry for place in over for entry in self._render(self._begun.pop(place))]
 
-    def flush(self) -> list[Entry]:
-        """Complete every open window, and hold nothing back any more."""
-        entries = self._entries(self._roll_up.flush())
-        left = [*self._shared.values(), *self._begun.values()]
-        self._shared, self._begun = {}, {}
-        return entries + [entry for window in left for entry in self._render(window)]
-
-    def catch_up(self, earlier: Mapping[Place, UsageWindow]) -> list[Entry]:
-        """Take the last windows of earlier runs; return the entries of those that are complete."""
+    def catch_up(self, earlier: Mapping[Place, UsageWindow], now_ns: int) -> list[Entry]:
+        """Take the last windows of earlier runs; return the entries of those that are over."""
         self.is_caught_up = True
-        complete = dict(self._shared)
-        self._shared = {}
+        over, self._shared = self._shared, {}
         for place, window in earlier.items():
-            if place in complete:
-                complete[place] = _merge(window, complete[place])
-            elif self._first_ns and window.start_ns + window.span_ns > self._first_ns:
+            if place in over:
+                over[place] = _merge(window, over[place])
+            elif sum(place) > (self._first_ns or now_ns):
                 self._begun[place] = window
             else:
-                complete[place] = window
-        return [entry for window in complete.values() for entry in self._render(window)]
+                over[place] = window
+        return [entry for window in over.values() for entry in self._render(window)]
 
     def minute(self, start_ns: int, figures: Figures) -> list[Entry]:
         """Return the entries of the rows that no window holds."""
@@ -72,19 +71,15 @@ class Feed:
         """Return how many series there are, by measurement, and what was folded."""
         return self._guard.counts()
 
-    def _entries(self, windows: Iterable[UsageWindow]) -> list[Entry]:
-        entries: list[Entry] = []
-        for window in windows:
-            place = window.span_ns, window.start_ns
-            if window.start_ns >= self._first_ns:
-                entries += self._render(window)
-            elif begun := self._begun.pop(place, None):
-                entries += self._render(_merge(begun, window))
-            elif self.is_caught_up:
-                entries += self._render(window)
-            else:
-                self._shared[place] = window
-        return entries
+    def _complete(self, window: UsageWindow) -> list[Entry]:
+        """Return the entries of a window that is over, unless an earlier run may have begun it."""
+        place = window.span_ns, window.start_ns
+        if begun := self._begun.pop(place, None):
+            window = _merge(begun, window)
+        elif window.start_ns < self._first_ns and not self.is_caught_up:
+            self._shared[place] = window
+            return []
+        return self._render(window)
 
     def _render(self, window: UsageWindow) -> list[Entry]:
         if window.span_ns not in self.spans_ns:
