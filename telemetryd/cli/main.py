@@ -30,6 +30,7 @@ VERBS: Final = {
     "top": "Watch who uses how much right now.",
     "doctor": "Check what the daemon needs of this host, and name the remedy.",
     "registry": "Check, show, search and extend the registry.",
+    "policy": "Check, show, divide and explain bandwidth policies.",
     "send": "Send sFlow datagrams to a collector: captures or the example city.",
     "decode": "Print captured sFlow as one JSON object a datagram a line.",
 }

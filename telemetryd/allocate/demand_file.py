@@ -1,0 +1,132 @@
+"""Demands as a CSV file: who would send how much over which link, with units."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from telemetryd.config.explain import show, suggest
+from telemetryd.config.units import UnitError, parse_rate
+from telemetryd.errors import Problem, ProblemsError
+from telemetryd.policy.outline import protected_names
+from telemetryd.registry.models import Registry
+
+COLUMNS: Final = ("link", "direction", "department", "application", "demand")
+OPTIONAL: Final = ("service_class", "region")
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """One row: what somebody would send over a link.
+
+    Attributes
+    ----------
+    link, direction:
+        Link or link group, and "in" or "out".
+    department, application:
+        Whose traffic; names that the registry does not know belong to what nothing names.
+    bps:
+        bit/s.
+    service_class, region:
+        Given, or "": then the class is the application's.
+    """
+
+    link: str
+    direction: str
+    department: str
+    application: str
+    bps: int
+    service_class: str = ""
+    region: str = ""
+
+
+def read_demand(path: Path, registry: Registry) -> tuple[list[Demand], list[Problem]]:
+    """Read a demand file: columns link, direction, department, application, demand; also service_class and region.
+
+    Returns
+    -------
+    demands, warnings:
+        Rows in their order, and one warning for each name that the registry does not know.
+
+    Raises
+    ------
+    ProblemsError
+        With every mistake, at its line and column.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        problem = Problem(str(path), 0, 0, f"cannot be read: {error.strerror}", "check name and permissions")
+        raise ProblemsError([problem]) from None
+    except UnicodeDecodeError:
+        raise ProblemsError([Problem(str(path), 0, 0, "is not UTF-8 text", "save the file as UTF-8")]) from None
+    return parse_demand(text, str(path), registry)
+
+
+def parse_demand(text: str, file: str, registry: Registry) -> tuple[list[Demand], list[Problem]]:
+    """Parse the text of a demand file; see :func:`read_demand`."""
+    reader = csv.reader(io.StringIO(text), skipinitialspace=True)
+    header = [name.strip() for name in next(reader, [])]
+    problems = _check_header(header, file)
+    if problems:
+        raise ProblemsError(problems)
+    links = (*registry.link, *registry.by_name("link_groups"))
+    protected = protected_names(registry)
+    demands: list[Demand] = []
+    warnings: dict[tuple[str, str], Problem] = {}
+    for row in reader:
+        line = reader.line_num
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(row) != len(header):
+            message = f"the row has {len(row)} cells, the header {len(header)}"
+            problems.append(Problem(file, line, 1, message, "quote cells that hold a comma"))
+            continue
+        cells = {name: cell.strip() for name, cell in zip(header, row, strict=True)}
+
+        def at(name: str, line: int = line, row: Sequence[str] = row) -> tuple[str, int, int]:
+            before = row[: header.index(name)]
+            return file, line, 1 + sum(len(cell) + 1 for cell in before)
+
+        if cells["link"] not in links:
+            remedy = suggest(cells["link"], links, "name a link or link group of the registry")
+            problems.append(Problem(*at("link"), f"unknown link {show(cells['link'])}", remedy))
+        if cells["direction"] not in ("in", "out"):
+            problems.append(
+                Problem(*at("direction"), f"{show(cells['direction'])} is no direction", 'write "in" or "out"')
+            )
+        try:
+            bps = parse_rate(cells["demand"])
+        except UnitError as error:
+            problems.append(Problem(*at("demand"), error.message, error.remedy))
+            bps = 0
+        for name, known in (("department", registry.department), ("application", registry.application)):
+            if cells[name] and cells[name] not in known and cells[name] not in protected:
+                message = f"{name} {show(cells[name])} is not in the registry"
+                remedy = suggest(cells[name], known, "it belongs to what nothing names")
+                warnings.setdefault((name, cells[name]), Problem(*at(name), message, remedy))
+        given = {name: cells.get(name, "") for name in (*COLUMNS[:4], *OPTIONAL)}
+        demands.append(Demand(bps=bps, **given))
+    if problems:
+        raise ProblemsError(problems)
+    return demands, list(warnings.values())
+
+
+def _check_header(header: list[str], file: str) -> list[Problem]:
+    problems = [
+        Problem(file, 1, 1, f'column "{name}" is missing', f"start with a header: {','.join(COLUMNS)}")
+        for name in COLUMNS
+        if name not in header
+    ]
+    for index, name in enumerate(header):
+        column = 1 + sum(len(before) + 1 for before in header[:index])
+        if name not in COLUMNS and name not in OPTIONAL:
+            remedy = suggest(name, (*COLUMNS, *OPTIONAL), f"use {', '.join((*COLUMNS, *OPTIONAL))}")
+            problems.append(Problem(file, 1, column, f'unknown column "{name}"', remedy))
+        elif name in header[:index]:
+            problems.append(Problem(file, 1, column, f'column "{name}" is there twice', "keep one"))
+    return problems

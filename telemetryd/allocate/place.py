@@ -1,0 +1,222 @@
+"""From a policy at a moment and demands to a tree with names: which node a demand belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from telemetryd.allocate.demand_file import Demand
+from telemetryd.allocate.divide import Allocation, allocate
+from telemetryd.allocate.tree import MAX_BPS, Tree, build
+from telemetryd.policy.admission import capacity_bps
+from telemetryd.policy.loaded import Policies, Policy
+from telemetryd.policy.models import Level
+from telemetryd.policy.outline import PROTECTED, REST, Rule, active_at, outline, protected_names
+from telemetryd.registry.models import Registry
+
+#: Service class of an application that has none.
+UNCLASSIFIED: Final = "unclassified"
+#: Levels that every leaf has, whatever the policy's tree is.
+_LEAF_LEVELS: Final[tuple[Level, ...]] = ("department", "application")
+
+
+@dataclass(slots=True)
+class Placed:
+    """A link and direction with its tree, its demands and its allocation.
+
+    Attributes
+    ----------
+    policy, link, direction, capacity_bps:
+        Which.
+    names:
+        Names from the link down to each node, in the caller's numbering of the tree; () for the link.
+    rules:
+        Terms of each node.
+    demands:
+        Node -> the demand that it is the leaf of.
+    tree, demand, allocation:
+        What was divided, and how.
+    """
+
+    policy: Policy
+    link: str
+    direction: str
+    capacity_bps: int
+    names: list[tuple[str, ...]] = field(default_factory=lambda: [()])
+    rules: list[Rule] = field(default_factory=list)
+    parents: list[int] = field(default_factory=lambda: [-1])
+    demands: dict[int, Demand] = field(default_factory=dict)
+    bps: dict[int, int] = field(default_factory=dict)
+
+    def tree(self) -> Tree:
+        """Lay out the tree."""
+        return build(
+            self.parents,
+            weight=[rule.weight for rule in self.rules],
+            guarantee=[rule.guarantee_bps for rule in self.rules],
+            # The link's capacity is what is divided, and no ceiling of it.
+            ceiling=[MAX_BPS, *(min(rule.ceiling_bps, MAX_BPS) for rule in self.rules[1:])],
+            floor=[rule.floor_bps for rule in self.rules],
+            importance=[rule.importance for rule in self.rules],
+            no_lend=[rule.no_lend for rule in self.rules],
+        )
+
+    def allocate(self) -> Allocation:
+        """Divide the capacity."""
+        tree = self.tree()
+        demand: NDArray[np.int64] = np.zeros(len(tree), np.int64)
+        for node, bps in self.bps.items():
+            demand[tree.place[node]] = bps
+        return allocate(tree, demand, self.capacity_bps)
+
+
+def place(
+    policies: Policies, registry: Registry, demands: Iterable[Demand], at: datetime
+) -> tuple[list[Placed], list[Demand]]:
+    """Put demands into the trees of the policies at a moment.
+
+    Parameters
+    ----------
+    at:
+        With a time zone.
+
+    Returns
+    -------
+    placed, unmanaged:
+        One tree for each link and direction that a policy rules, and the demands on other links.
+    """
+    trees: dict[tuple[str, str], _Placer] = {}
+    members: dict[str, str] = {}
+    for policy in policies.policies:
+        active = active_at(policy, at.astimezone(policy.zone).replace(tzinfo=None))
+        for link in policy.file.links:
+            for direction in policy.directions:
+                capacity = capacity_bps(link, direction, registry)
+                placed = Placed(policy, link, direction, capacity)
+                trees[link, direction] = _Placer(placed, outline(policy, registry, active, capacity), registry)
+            for group in registry.link_groups:
+                if group.name == link:
+                    members |= dict.fromkeys(group.members, link)
+    unmanaged = []
+    for demand in demands:
+        placer = trees.get((demand.link, demand.direction))
+        if placer is None:
+            placer = trees.get((members.get(demand.link, ""), demand.direction))
+        if placer is None:
+            unmanaged.append(demand)
+        else:
+            placer.add(demand)
+    for placer in trees.values():
+        placer.add_reserved(placer.root, 0)
+    return [placer.placed for placer in trees.values()], unmanaged
+
+
+class _Placer:
+    """Grows the tree of one link."""
+
+    def __init__(self, placed: Placed, root: Rule, registry: Registry) -> None:
+        self.placed = placed
+        self.root = root
+        self.registry = registry
+        placed.rules.append(root)
+        self.nodes: dict[tuple[str, ...], int] = {(): 0}
+        self.children: dict[int, dict[str, Rule]] = {}
+        self.mentions: dict[int, dict[tuple[str, str], str]] = {}
+        tree = placed.policy.file.tree
+        self.levels: tuple[Level, ...] = (*tree, *(level for level in _LEAF_LEVELS if level not in tree))
+        self.protected = protected_names(registry)
+
+    def add(self, demand: Demand) -> None:
+        """Add a demand at its leaf; demands of the same leaf add up."""
+        rule, node = self.root, 0
+        levels = self.levels
+        if demand.application in self.protected:
+            rule, node, levels = *self.step(rule, node, PROTECTED, self.protected_rule(rule)), _LEAF_LEVELS
+        for level in levels:
+            name = self.name_of(level, rule, demand)
+            known = self.children_of(rule).get(name)
+            if known is None and node == 0:
+                rule, node = self.step(rule, node, REST, self.children_of(rule)[REST])
+                if level in ("service_class", "region"):
+                    continue
+                known = None
+            if known is None:
+                known = self.derived(rule, level, name)
+            rule, node = self.step(rule, node, name, known)
+        self.placed.demands.setdefault(node, demand)
+        self.placed.bps[node] = self.placed.bps.get(node, 0) + demand.bps
+
+    def add_reserved(self, rule: Rule, node: int) -> None:
+        """Add the nodes that keep their guarantee idle, though nobody demands anything of them."""
+        for child in rule.children:
+            if any(below.no_lend and below.guarantee_bps for below in child.walk()):
+                self.add_reserved(*self.step(rule, node, child.name, child))
+
+    def step(self, rule: Rule, node: int, name: str, child: Rule) -> tuple[Rule, int]:
+        """Go down to a child, which is made where it is not there yet."""
+        names = (*self.placed.names[node], name)
+        number = self.nodes.get(names)
+        if number is None:
+            number = self.nodes[names] = len(self.placed.names)
+            self.placed.names.append(names)
+            self.placed.rules.append(child)
+            self.placed.parents.append(node)
+        return self.placed.rules[number], number
+
+    def children_of(self, rule: Rule) -> dict[str, Rule]:
+        """Return a rule's children by name."""
+        if id(rule) not in self.children:
+            self.children[id(rule)] = {child.name: child for child in rule.children}
+        return self.children[id(rule)]
+
+    def name_of(self, level: Level, rule: Rule, demand: Demand) -> str:
+        """Return the name of a demand on a level."""
+        if level == "department":
+            return demand.department
+        if level == "application":
+            return demand.application
+        if level == "region":
+            return demand.region
+        mentioned = self.mentions.get(id(rule))
+        if mentioned is None:
+            mentioned = self.mentions[id(rule)] = {}
+            for child in rule.children:
+                for department, application in _mentioned(child, ""):
+                    mentioned.setdefault((department, application), child.name)
+        for key in ((demand.department, demand.application), ("", demand.application)):
+            if key in mentioned:
+                return mentioned[key]
+        if demand.service_class:
+            return demand.service_class
+        known = self.registry.application.get(demand.application)
+        return (known.service_class if known is not None else None) or UNCLASSIFIED
+
+    def derived(self, parent: Rule, level: Level, name: str) -> Rule:
+        """Make the rule of a node that the policy does not write: plain terms, protected below what is protected."""
+        return Rule(
+            level,
+            name,
+            None,
+            importance=parent.importance,
+            ceiling_bps=parent.ceiling_bps,
+            floor_bps=MAX_BPS if parent.floor_bps == MAX_BPS else 0,
+        )
+
+    def protected_rule(self, root: Rule) -> Rule:
+        """Make the rule of the protected classes: a floor without limit."""
+        return Rule(PROTECTED, PROTECTED, None, importance=1, floor_bps=MAX_BPS, ceiling_bps=root.ceiling_bps)
+
+
+def _mentioned(rule: Rule, department: str) -> Iterable[tuple[str, str]]:
+    """Yield (department, application) of every application that is named below a rule; "" for any department."""
+    if rule.level == "department":
+        department = rule.name
+    if rule.level == "application":
+        yield department, rule.name
+    for child in rule.children:
+        yield from _mentioned(child, department)

@@ -1,0 +1,1 @@
+"""What every class, department and application is promised: the policy language, its schedules and its admission."""

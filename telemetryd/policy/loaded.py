@@ -1,0 +1,59 @@
+"""Policies as loaded: checked, with the calendars that they refer to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from telemetryd.config.positions import YamlDocument
+from telemetryd.errors import Problem
+from telemetryd.policy.calendar import Calendar
+from telemetryd.policy.models import PolicyFile
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A policy that loaded, with what it refers to.
+
+    Attributes
+    ----------
+    file:
+        The policy as written.
+    document:
+        Gives the position of everything in it.
+    calendar:
+        Its calendars, joined.
+    zone:
+        Time zone of its times.
+    """
+
+    file: PolicyFile
+    document: YamlDocument
+    calendar: Calendar
+    zone: ZoneInfo
+
+    @property
+    def name(self) -> str:
+        """Name of the policy."""
+        return self.file.policy
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """Directions in which it applies."""
+        return ("in", "out") if self.file.direction == "both" else (self.file.direction,)
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """Policies that were loaded together; each link and direction belongs to one of them.
+
+    Attributes
+    ----------
+    policies:
+        In the order of their files.
+    warnings:
+        What is suspicious but loads.
+    """
+
+    policies: tuple[Policy, ...]
+    warnings: tuple[Problem, ...]
