@@ -61,6 +61,13 @@ units = [("share/telemetryd/systemd", [path.as_posix() for path in sorted(Path("
 PROTO = ("proto/gnmi", "proto/telemetryd/v1")
 
 
+# Grafana's dashboards, and what writes them.
+dashboards = [
+    (f"share/telemetryd/{folder}", [path.as_posix() for path in sorted(folder.iterdir()) if path.is_file()])
+    for folder in (Path("dashboards"), Path("dashboards/flux"), Path("dashboards/influxql"))
+]
+
+
 class BuildProto(Command):
     """Generate telemetryd/proto/NAME_pb2.py, _pb2.pyi and _pb2_grpc.py from each NAME.proto of PROTO."""
 
@@ -104,7 +111,7 @@ class BuildPy(build_py):
 
 setup(
     cmdclass={"build_proto": BuildProto, "build_py": BuildPy},
-    data_files=[*policies, *units],
+    data_files=[*policies, *units, *dashboards],
     ext_modules=cythonize(
         extensions,
         include_path=["ext"],

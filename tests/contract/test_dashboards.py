@@ -1,4 +1,4 @@
-"""Every query of the dashboards, run by a real InfluxDB on points of the renderer: rows come back, and are right."""
+"""What is asked in Flux and InfluxQL, run by a real InfluxDB on points of the renderer: dashboards, and tasks."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import io
 import re
 import time
 import urllib.request
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from telemetryd.store.influx.downsample import flux_jobs
+from telemetryd.store.series import MEASUREMENTS
 from telemetryd.store.series_guard import CardinalityGuard
 from telemetryd.store.series_render import Labels, SeriesRenderer
 from tests.dashboards import Query, queries
@@ -59,15 +61,28 @@ def lines() -> bytes:
     return b"".join(text)
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influxd]:
+    """Yield a server that holds the lines."""
+    with start_influxd(tmp_path_factory.mktemp("influxd")) as server:
+        server.get("/write", lines(), db="telemetryd", precision="ns")
+        yield server
+
+
 def ask(server: Influxd, query: Query) -> list[dict[str, str]]:
     """Return the rows of an answer, as columns and values."""
     text = query.filled(VARIABLES)
-    if query.language == "influxql":
-        return [
-            dict(zip(series["columns"], map(str, row), strict=True)) | series.get("tags", {})
-            for series in server.query(text)
-            for row in series["values"]
-        ]
+    if query.language == "flux":
+        return ask_flux(server, text)
+    return [
+        dict(zip(series["columns"], map(str, row), strict=True)) | series.get("tags", {})
+        for series in server.query(text)
+        for row in series["values"]
+    ]
+
+
+def ask_flux(server: Influxd, text: str) -> list[dict[str, str]]:
+    """Return the rows of an answer to Flux in the range of the lines."""
     begin, end = (datetime.fromtimestamp(ns // 10**9, UTC).isoformat() for ns in (START_NS, START_NS + 10 * MINUTE_NS))
     option = f"option v = {{timeRangeStart: {begin}, timeRangeStop: {end}}}\n".replace("+00:00", "Z")
     imports = [line for line in text.splitlines() if line.startswith("import ")]
@@ -85,27 +100,44 @@ def ask(server: Influxd, query: Query) -> list[dict[str, str]]:
     return found
 
 
-def test_every_query_gives_rows(tmp_path: Path) -> None:
+def test_every_query_gives_rows(server: Influxd) -> None:
     """No query fails or is empty; the interval of a sum is that of its variance, and only one span is shown."""
     empty, bands = [], 0
-    with start_influxd(tmp_path) as server:
-        server.get("/write", lines(), db="telemetryd", precision="ns")
-        for query in queries():
-            rows = ask(server, query)
-            if not rows:
-                empty.append(query.where)
-            if "interval" in query.where and not query.is_values:
-                bands += 1
-                assert len(rows) == 3, query.where
-                for row in rows:
-                    # Two applications, each 6e9 octets a minute with variance 6.25e16.
-                    rate, half = 2 * 8e8, 1.96 * (2 * 6.25e16) ** 0.5 * 8 / 60
-                    found = [float(row[name]) for name in ("low", "rate", "high")]
-                    assert found == pytest.approx([rate - half, rate, rate + half], rel=1e-6), query.where
-            elif "Volume" in query.where and "application" in query.where:
-                name, value = ("sum", "application") if query.language == "influxql" else ("_value", "application")
-                assert {row[value]: float(row[name]) for row in rows} == {"tax-filing": 1.8e10, "a=b": 1.8e10}
-            elif query.is_values:
-                assert {*VARIABLES.values()} & {value for row in rows for value in row.values()}, query.where
+    for query in queries():
+        rows = ask(server, query)
+        if not rows:
+            empty.append(query.where)
+        if "interval" in query.where and not query.is_values:
+            bands += 1
+            assert len(rows) == 3, query.where
+            for row in rows:
+                # Two applications, each 6e9 octets a minute with variance 6.25e16.
+                rate, half = 2 * 8e8, 1.96 * (2 * 6.25e16) ** 0.5 * 8 / 60
+                found = [float(row[name]) for name in ("low", "rate", "high")]
+                assert found == pytest.approx([rate - half, rate, rate + half], rel=1e-6), query.where
+        elif "Volume" in query.where and "application" in query.where:
+            name, value = ("sum", "application") if query.language == "influxql" else ("_value", "application")
+            assert {row[value]: float(row[name]) for row in rows} == {"tax-filing": 1.8e10, "a=b": 1.8e10}
+        elif query.is_values:
+            assert {*VARIABLES.values()} & {value for row in rows for value in row.values()}, query.where
     assert not empty
     assert bands == 2 * 8
+
+
+def test_tasks_thin_out_what_they_say(server: Influxd) -> None:
+    """The tasks for InfluxDB 2, whose Flux 1.8 runs but for the writing: roll-ups are copied, minutes are merged."""
+    found: dict[tuple[str, str], list[float]] = {}
+    jobs = flux_jobs("telemetryd", VARIABLES["bucket"], "long", 7 * 86_400 * 10**9)
+    assert len({job.name for job in jobs}) == len(jobs) == 2 * len(MEASUREMENTS)
+    for job in jobs[: len(MEASUREMENTS)]:
+        text = re.sub("option task = .*\n", "", job.text)
+        parts = text.split('|> to(bucket: "long", org: "telemetryd")')
+        for row in ask_flux(server, "".join(f'{part}|> yield(name: "{n}")' for n, part in enumerate(parts[:-1]))):
+            assert row["span"] == "5m"
+            found.setdefault((row["_measurement"], row["_field"]), []).append(float(row["_value"]))
+    assert len(found["usage", "octets"]) == 8
+    assert {*found["usage", "octets"]} == {6e9}
+    assert {*found["interface", "in_bits_per_second"]} == {1.0}
+    assert sum(found["device", "datagrams"]) == 3
+    assert sum(found["self", "count"]) == 9
+    assert {*found["self", "value"]} == {1.0}

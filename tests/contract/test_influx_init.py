@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from telemetryd.store.influx.downsample import flux_jobs, influxql_jobs
+from telemetryd.store.influx.downsample import influxql_jobs
 from telemetryd.store.series import MEASUREMENTS
 from tests.influx_servers import Influxd, InfluxServer, start_influxd, start_victoria_metrics
 
@@ -144,16 +144,6 @@ def test_continuous_queries_do_what_they_say(tmp_path: Path) -> None:
     assert found["interface", "", "up"] == 0
     assert found["self", "", "count"] == 5
     assert found["self", "", "value"] == 4
-
-
-def test_flux_tasks_are_taken_by_the_parser(tmp_path: Path) -> None:
-    """InfluxDB 1.8's Flux runs what the tasks read and thin out, without writing; their texts are deterministic."""
-    jobs = flux_jobs("gov", 'city "live"', "city-rollups", 7 * DAY_NS)
-    assert jobs == flux_jobs("gov", 'city "live"', "city-rollups", 7 * DAY_NS)
-    assert len({job.name for job in jobs}) == len(jobs) == 2 * len(MEASUREMENTS)
-    assert {line for job in jobs for line in job.text.splitlines() if "range(" in line} == {
-        "  |> range(start: -3h)", "  |> range(start: -192h)"
-    }  # fmt: skip
 
 
 def test_victoria_metrics_needs_nothing(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ def set_up_v2(target: Target, token: Token, wanted: Wanted) -> list[Step]:
         except ApiException as error:
             message = message_of(str(error.body or error.reason or ""))
             raise refusal(target.url, int(error.status or 0), message, token) from None
+        except ValueError as error:  # the client checks what it is answered
+            raise StoreError(f"{target.url} does not answer as InfluxDB 2: {error}") from None
         except urllib3.exceptions.HTTPError as error:
             raise StoreError(f"{target.url} does not answer: {token.hide(str(error))}") from None
 
