@@ -30,7 +30,7 @@ import pytest
 from telemetryd.store.influx.credentials import TokenSource
 from telemetryd.store.influx.transport import Target
 
-DEADLINE_S: Final = 60
+DEADLINE_S: Final = 180
 INSTALL_INFLUXD: Final = "go install -trimpath github.com/influxdata/influxdb/cmd/influxd@v1.8.10"
 INSTALL_VICTORIA_METRICS: Final = "apt-get install victoria-metrics"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import ssl
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -154,7 +155,7 @@ class Transport:
         except TimeoutError:
             return Answer(0, f"no answer within {self._target.timeout_s:g} s")
         except aiohttp.ClientConnectorError as error:
-            return Answer(0, error.os_error.strerror or str(error.os_error))
+            return Answer(0, os.strerror(error.os_error.errno) if error.os_error.errno else str(error.os_error))
         except aiohttp.ServerDisconnectedError:
             return Answer(0, "the server closed the connection without an answer")
         except (aiohttp.ClientError, OSError) as error:
