@@ -21,7 +21,7 @@ from tests.influx_server import FaultServer, Points, error, hang, points_of, res
 ONLY_BY_NAME = True
 MINUTE = 60 // WINDOW_S
 SPEED = 60.0
-LATE_S = 60.0
+LATE_S = 300.0
 
 
 def answering(status: int, message: str, **headers: str) -> Callable[[FaultServer], Awaitable[None]]:

@@ -66,7 +66,7 @@ def write_by_client(url: str, first: int, last: int, speed: float) -> None:
         client.write_api(options) as api,
     ):
         for number in windows(first, last, speed):
-            api.write("b", "o", text_of(number).decode())
+            api.write("b", "o", text_of(number).decode().rstrip("\n"))
             print(number, flush=True)
 
 
