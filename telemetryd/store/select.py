@@ -114,7 +114,12 @@ def sum_by(snapshot: Snapshot, by: Sequence[str], selection: Selection, bucket_n
     """
     plan = make_plan(snapshot, selection, bucket_ns)
     rows, parameters = _rows(snapshot, plan, selection.table, selection.where)
-    bucket = "0" if bucket_ns is None else f"time - time % {int(bucket_ns)}"
+    if bucket_ns is None:
+        bucket = "0"
+    elif {piece.span_ns for piece in plan.pieces} == {bucket_ns}:
+        bucket = "time"
+    else:
+        bucket = f"time - time % {int(bucket_ns)}"
     columns = ", ".join([*(f'"{key}"' for key in by), f"({bucket})::BIGINT AS bucket"])
     result = _fetch(f"SELECT {columns}, {SQL_SUMS} FROM ({rows}) GROUP BY ALL HAVING count(*) > 0", parameters)
     if not len(result):
@@ -155,25 +160,21 @@ def _rows(
     for span_ns in sorted({piece.span_ns for piece in plan.pieces}):
         pieces = {piece: origins for piece, origins in plan.pieces.items() if piece.span_ns == span_ns}
         segments = [s for s in snapshot.manifest.segments if s.kind == USAGE and _is_needed(s, pieces)]
-        if not segments:
-            continue
-        parameters.append([str(snapshot.path(segment)) for segment in segments])
-        present = {origin for segment in segments for origin in segment.origins}
-        stretches = []
-        for piece, origins in pieces.items():
-            stretch = "time >= ? AND time < ?"
-            parameters += [piece.from_ns, piece.to_ns]
-            if not present <= set(origins):
-                stretch += f" AND origin IN ({_marks(origins)})"
-                parameters += origins
-            stretches.append(f"({stretch})")
-        conditions = [f"({' OR '.join(stretches)})", '"table" = ?']
-        parameters.append(table)
-        for key, names in where.items():
-            if names:
-                conditions.append(f'"{key}" IN ({_marks(names)})')
-                parameters += names
-        parts.append(f"SELECT * FROM read_parquet(?) WHERE {' AND '.join(conditions)}")
+        # Most segments lie inside the range as a whole: there is no need to look at the time of each row.
+        whole = [segment for segment in segments if _is_wanted_whole(segment, pieces)]
+        cut = [segment for segment in segments if segment not in whole]
+        for chosen, is_cut in ((whole, False), (cut, True)):
+            if not chosen:
+                continue
+            conditions = ['"table" = ?']
+            parameters += [[str(snapshot.path(segment)) for segment in chosen], table]
+            if is_cut:
+                conditions.append(_stretches(pieces, chosen, parameters))
+            for key, names in where.items():
+                if names:
+                    conditions.append(f'"{key}" IN ({_marks(names)})')
+                    parameters += names
+            parts.append(f"SELECT * FROM read_parquet(?) WHERE {' AND '.join(conditions)}")
     if not parts:
         # No segment holds anything of it: the same columns, no rows.
         sums = "0 AS samples, 0 AS octets, 0 AS packets, 0 AS octets_variance, 0 AS octets_largest"
@@ -182,9 +183,32 @@ def _rows(
     return " UNION ALL ".join(parts), parameters
 
 
+def _stretches(
+    pieces: Mapping[cover.Piece, tuple[str, ...]], segments: Sequence[Segment], parameters: list[Any]
+) -> str:
+    """Write the condition that a row lies in one of the pieces, and append its parameters."""
+    present = {origin for segment in segments for origin in segment.origins}
+    stretches = []
+    for piece, origins in pieces.items():
+        stretch = "time >= ? AND time < ?"
+        parameters += [piece.from_ns, piece.to_ns]
+        if not present <= set(origins):
+            stretch += f" AND origin IN ({_marks(origins)})"
+            parameters += origins
+        stretches.append(f"({stretch})")
+    return f"({' OR '.join(stretches)})"
+
+
 def _marks(values: Sequence[str]) -> str:
     # IN, unlike a function over a list, is decided before the other columns are decoded.
     return ", ".join("?" * len(values))
+
+
+def _is_wanted_whole(segment: Segment, pieces: Mapping[cover.Piece, tuple[str, ...]]) -> bool:
+    return any(
+        piece.from_ns <= segment.first_ns and segment.end_ns <= piece.to_ns and set(segment.origins) <= set(origins)
+        for piece, origins in pieces.items()
+    )
 
 
 def _is_needed(segment: Segment, pieces: Mapping[cover.Piece, tuple[str, ...]]) -> bool:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telemetryd.errors import InputError
@@ -112,6 +112,7 @@ def test_the_range_of_the_data() -> None:
     assert data_range(Manifest()) is None
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=4, max_size=4),
     st.integers(0, 60),
