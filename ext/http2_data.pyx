@@ -45,7 +45,7 @@ cdef class DataSplitter:
     cdef Py_ssize_t longest, start, end      # of the input that is not looked at yet
     cdef Py_ssize_t filled, taken, n
     cdef uint32_t stream, left
-    cdef bint ends
+    cdef bint ends, is_full                  # whether whole messages wait that were not listed
     cdef int64_t flow
 
     def __cinit__(self, Py_ssize_t max_message_octets):
@@ -100,12 +100,11 @@ cdef class DataSplitter:
     def append(self, const uint8_t[::1] payload not None):
         """Take the payload of a DATA frame that came without its padding; return WAIT, FULL or what is wrong."""
         cdef Py_ssize_t octets = payload.shape[0]
-        if octets == 0:
-            return Step.WAIT
-        if self.filled + octets > self.payload.shape[0]:
-            self.grow(octets)
-        memcpy(&self.payload[self.filled], &payload[0], octets)
-        self.filled += octets
+        if octets:
+            if self.filled + octets > self.payload.shape[0]:
+                self.grow(octets)
+            memcpy(&self.payload[self.filled], &payload[0], octets)
+            self.filled += octets
         return STEPS[self.list_messages()]
 
     def messages(self):
@@ -145,7 +144,7 @@ cdef class DataSplitter:
         cdef const uint8_t *header
         cdef int status
         while True:
-            if self.left or self.ends:
+            if self.left or self.ends or self.is_full:
                 chunk = min(<Py_ssize_t>self.left, self.end - self.start)
                 if chunk:
                     if self.filled + chunk > self.payload.shape[0]:
@@ -184,6 +183,7 @@ cdef class DataSplitter:
     cdef int list_messages(self) noexcept nogil:
         cdef const uint8_t *at
         cdef Py_ssize_t length
+        self.is_full = False
         while self.filled - self.taken >= MESSAGE_HEADER:
             at = &self.payload[self.taken]
             if at[0]:
@@ -194,6 +194,7 @@ cdef class DataSplitter:
             if self.filled - self.taken < MESSAGE_HEADER + length:
                 return WAIT
             if self.n == MAX_MESSAGES:
+                self.is_full = True
                 return FULL
             self.offset[self.n], self.length[self.n] = self.taken + MESSAGE_HEADER, length
             self.n += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import time
 from collections.abc import AsyncIterable, AsyncIterator
@@ -32,13 +33,35 @@ class GrpcTransport:
         lengths = np.zeros(1, np.int64)
         async with channel_to(self._endpoint) as channel, told_as_ours():
             # `wait_for_ready` is off: a target that cannot be reached is an answer, and who waits is the caller.
-            call = channel.stream_stream(SUBSCRIBE)(requests, metadata=self._endpoint.credentials.metadata())
+            sent = _Sent(requests)
+            call = channel.stream_stream(SUBSCRIBE)(sent.each(), metadata=self._endpoint.credentials.metadata())
             try:
                 async for message in call:
                     lengths[0] = len(message)
                     on_messages(np.frombuffer(message, np.uint8), _OFFSET, lengths, time.time_ns())
+            except asyncio.CancelledError:
+                # gRPC cancels the call, and with it whoever reads, when the requests fail: nobody has cancelled us.
+                if sent.failure is not None:
+                    raise sent.failure from None
+                raise
             finally:
                 call.cancel()
+
+
+class _Sent:
+    """Requests, and what they failed with."""
+
+    def __init__(self, requests: AsyncIterable[bytes]) -> None:
+        self._requests = requests
+        self.failure: Exception | None = None
+
+    async def each(self) -> AsyncIterator[bytes]:
+        try:
+            async for request in self._requests:
+                yield request
+        except Exception as failure:
+            self.failure = failure
+            raise
 
 
 async def unary(endpoint: Endpoint, method: str, request: bytes, timeout_s: float) -> bytes:
@@ -83,7 +106,8 @@ async def channel_to(endpoint: Endpoint) -> AsyncIterator[grpc.aio.Channel]:
     if endpoint.tls is None:
         channel = grpc.aio.insecure_channel(endpoint.address, options=options)
     else:
-        credentials, name = _secured(endpoint, endpoint.tls)
+        # In a thread: files are read, and without verification the target is asked for its certificate.
+        credentials, name = await asyncio.to_thread(_secured, endpoint, endpoint.tls)
         if name is not None:
             options.append(("grpc.ssl_target_name_override", name))
         channel = grpc.aio.secure_channel(endpoint.address, credentials, options=options)

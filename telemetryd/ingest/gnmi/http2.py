@@ -39,6 +39,11 @@ MOST_HEADER_OCTETS: Final = 64 << 10
 #: How long a connection that is over may take to say goodbye.
 GOODBYE_S: Final = 1.0
 _MESSAGE_PREFIX: Final = 5
+#: RFC 9113, 4.1 and 6.8.
+_FRAME_HEADER: Final = 9
+_TYPE: Final = 3
+_GOAWAY: Final = 7
+_GOAWAY_OCTETS: Final = 8
 
 #: grpc/doc/http-grpc-status-mapping.md
 _HTTP_STATUS: Final = {
@@ -323,6 +328,9 @@ class _Connection(asyncio.BufferedProtocol):
             self._end(Status.RESOURCE_EXHAUSTED, f"more than {MOST_CONTROL_FRAMES} control frames in a second")
 
     def _hear(self, frame: bytes, received_ns: int) -> None:
+        if frame[_TYPE] == _GOAWAY:
+            self._go_away(frame[_FRAME_HEADER:])
+            return
         for event in self._h2.receive_data(frame):
             match event:
                 case h2.events.ResponseReceived():
@@ -337,8 +345,6 @@ class _Connection(asyncio.BufferedProtocol):
                     code = event.error_code
                     status = _RESET_STATUS.get(code, Status.INTERNAL)  # type: ignore[call-overload]
                     self._end(status, f"the target reset the stream ({_name(code)})")
-                case h2.events.ConnectionTerminated():
-                    self._go_away(event)
                 case h2.events.WindowUpdated() | h2.events.RemoteSettingsChanged():
                     self._window_opened.set()
                 case _:
@@ -380,11 +386,17 @@ class _Connection(asyncio.BufferedProtocol):
         if step is not Step.WAIT:
             self._end(*_BROKEN[step])
 
-    def _go_away(self, event: h2.events.ConnectionTerminated) -> None:
-        """A target that will take no new stream may still finish ours, unless it says that it has not seen it."""
-        code = event.error_code or 0
-        if code or (event.last_stream_id or 0) < self._stream:
-            details = (event.additional_data or b"").decode("utf-8", "replace")
+    def _go_away(self, payload: bytes) -> None:
+        """A target that will take no new stream may still finish ours, unless it says that it has not seen it.
+
+        `h2` is not told: it would take no frame of our stream afterwards (RFC 9113, 6.8).
+        """
+        if len(payload) < _GOAWAY_OCTETS:
+            self._end(Status.INTERNAL, "HTTP/2: a GOAWAY frame is too short")
+            return
+        last, code = int.from_bytes(payload[:4], "big") & 0x7FFF_FFFF, int.from_bytes(payload[4:8], "big")
+        if code or last < self._stream:
+            details = payload[_GOAWAY_OCTETS:].decode("utf-8", "replace")
             self._end(Status.UNAVAILABLE, f"the target closes the connection ({_name(code)}) {details}".rstrip())
 
     # --- signs of life ----------------------------------------------------------------------------------------
@@ -415,5 +427,6 @@ def _look_at(future: asyncio.Future[None]) -> None:
         future.exception()
 
 
-def _name(code: object) -> str:
-    return code.name if isinstance(code, h2.errors.ErrorCodes) else f"error {code}"
+def _name(code: int) -> str:
+    known = h2.errors.ErrorCodes.__members__.values()
+    return next((one.name for one in known if one == code), f"error {code}")

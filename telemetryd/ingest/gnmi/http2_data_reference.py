@@ -70,6 +70,7 @@ class DataSplitter:
         self._stream = 0
         self._left = 0  # of the payload of the DATA frame that is being read
         self._ends = False  # whether that frame ends the stream
+        self._is_full = False  # whether whole messages wait that were not listed
         self._flow = 0
         self._payload = bytearray()
         self._taken = 0  # octets of the payload that belong to listed messages
@@ -108,7 +109,7 @@ class DataSplitter:
     def step(self) -> Step:
         """Go on until something is to be done, and say what."""
         while True:
-            if self._left or self._ends:
+            if self._left or self._ends or self._is_full:
                 chunk = min(self._left, self._end - self._start)
                 self._payload += self._input[self._start : self._start + chunk]
                 self._start += chunk
@@ -172,6 +173,7 @@ class DataSplitter:
         return len(self._payload) > self._taken
 
     def _list_messages(self) -> Step | None:
+        self._is_full = False
         while len(self._payload) - self._taken >= MESSAGE_HEADER:
             if self._payload[self._taken]:
                 return Step.COMPRESSED
@@ -181,6 +183,7 @@ class DataSplitter:
             if len(self._payload) - self._taken < MESSAGE_HEADER + length:
                 return None
             if len(self._offsets) == MAX_MESSAGES:
+                self._is_full = True
                 return Step.FULL
             self._offsets.append(self._taken + MESSAGE_HEADER)
             self._lengths.append(length)
