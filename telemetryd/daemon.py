@@ -99,6 +99,7 @@ class Daemon:
             store=settings.store.path,
             origin=self._writer.origin,
             figures=self._figures,
+            series_limit=settings.limits.series,
         )
         self._receiver = LiveReceiver(
             settings.listen,

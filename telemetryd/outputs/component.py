@@ -27,7 +27,7 @@ from telemetryd.store.influx.dead_letter import DeadLetters
 from telemetryd.store.influx.respond import Pace
 from telemetryd.store.influx.sender import Sender, SenderCounters
 from telemetryd.store.influx.transport import Target, Transport
-from telemetryd.store.series_guard import SeriesCounts
+from telemetryd.store.series_guard import DEFAULT_LIMIT, SeriesCounts
 from telemetryd.store.spool import Entry, Spool
 from telemetryd.writer import APPEND_EVERY_S, APPEND_WINDOWS, Backlog
 
@@ -112,6 +112,8 @@ class Outputs(Component):
         That of this run in it.
     figures:
         Looks at the daemon, once a minute; called in a thread.
+    series_limit:
+        Series of a measurement at most.
     pace:
         How patient the senders are.
     clock:
@@ -129,6 +131,7 @@ class Outputs(Component):
         store: Path,
         origin: str,
         figures: Callable[[], Figures],
+        series_limit: int = DEFAULT_LIMIT,
         pace: Pace | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -142,7 +145,7 @@ class Outputs(Component):
         self._clock = clock
         self._log = Log(self.name)
         self._backlog = Backlog(backlog_octets)
-        self._feed = Feed()
+        self._feed = Feed(series_limit)
         self._spool: Spool | None = None
         self._running: dict[str, _Running] = {}
         self._entries: list[Entry] = []  # made, and not in the spool yet
@@ -198,7 +201,8 @@ class Outputs(Component):
         for name, counts in self._series.items():
             if counts.is_full:
                 reasons.append(
-                    f"{name}: {counts.folded_rows:,} rows went into `other`: more than {counts.limit:,} keys"
+                    f"{name}: {counts.folded_rows:,} rows went into `other`: more than {counts.limit:,} keys "
+                    "(raise limits.series)"
                 )
         parts = {name: one.sender.health() for name, one in sorted(self._running.items())}
         worst = max([State.DEGRADED if reasons else State.OK, *(part.state for part in parts.values())])

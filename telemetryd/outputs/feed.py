@@ -20,6 +20,11 @@ class Feed:
     A window that is open when a run ends is sent by the next run, whole: two versions of one point in the spool could
     reach a server in the wrong order.
 
+    Parameters
+    ----------
+    series_limit:
+        Series of a measurement at most.
+
     Attributes
     ----------
     spans_ns:
@@ -28,11 +33,11 @@ class Feed:
         Whether the windows of earlier runs came.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, series_limit: int) -> None:
         self.spans_ns: Collection[int] = ()
         self.is_caught_up = False
         self._roll_up = RollUp()
-        self._guard = CardinalityGuard()
+        self._guard = CardinalityGuard(series_limit)
         self._renderer = SeriesRenderer(self._guard)
         self._minutes = MinuteRows()
         self._first_ns = 0  # begin of this run's first window
