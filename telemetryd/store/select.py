@@ -19,7 +19,7 @@ from telemetryd.errors import InputError, StoreError
 from telemetryd.store import cover
 from telemetryd.store.columns import KEYS, TABLE_NAMES
 from telemetryd.store.embedded import Snapshot
-from telemetryd.store.manifest import USAGE, Segment
+from telemetryd.store.manifest import USAGE, Manifest, Segment
 from telemetryd.store.sums import SQL_SUMS, Sums
 
 _NO_EXTENSIONS: Final[dict[str, str | bool | int | float | list[str]]] = {
@@ -159,7 +159,7 @@ def _rows(
     parameters: list[Any] = []
     for span_ns in sorted({piece.span_ns for piece in plan.pieces}):
         pieces = {piece: origins for piece, origins in plan.pieces.items() if piece.span_ns == span_ns}
-        segments = [s for s in snapshot.manifest.segments if s.kind == USAGE and _is_needed(s, pieces)]
+        segments = segments_of(snapshot.manifest, pieces, USAGE)
         # Most segments lie inside the range as a whole: there is no need to look at the time of each row.
         whole = [segment for segment in segments if _is_wanted_whole(segment, pieces)]
         cut = [segment for segment in segments if segment not in whole]
@@ -211,14 +211,19 @@ def _is_wanted_whole(segment: Segment, pieces: Mapping[cover.Piece, tuple[str, .
     )
 
 
-def _is_needed(segment: Segment, pieces: Mapping[cover.Piece, tuple[str, ...]]) -> bool:
-    return any(
-        segment.span_ns == piece.span_ns
-        and segment.first_ns < piece.to_ns
-        and piece.from_ns < segment.end_ns
-        and not set(segment.origins).isdisjoint(origins)
-        for piece, origins in pieces.items()
-    )
+def segments_of(manifest: Manifest, pieces: Mapping[cover.Piece, tuple[str, ...]], kind: str) -> list[Segment]:
+    """Return the segments of one kind that may hold rows of the pieces, whose values are their origins."""
+
+    def is_needed(segment: Segment) -> bool:
+        return segment.kind == kind and any(
+            segment.span_ns == piece.span_ns
+            and segment.first_ns < piece.to_ns
+            and piece.from_ns < segment.end_ns
+            and not set(segment.origins).isdisjoint(origins)
+            for piece, origins in pieces.items()
+        )
+
+    return [segment for segment in manifest.segments if is_needed(segment)]
 
 
 def _fetch(sql: str, parameters: list[Any]) -> pa.Table:
