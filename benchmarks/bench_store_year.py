@@ -8,12 +8,14 @@ those of the rows that were appended. "Cold" is with the page cache of the store
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,15 @@ from numpy.typing import NDArray
 
 from benchmarks.bench_store import APPLICATIONS, DEPARTMENTS, make_names
 from benchmarks.report import Figure, best_seconds
+from telemetryd.registry.models import Registry, RegistryFile
 from telemetryd.schema import KEY_COLUMNS, SUM_COLUMNS, UsageWindow
 from telemetryd.store import query
 from telemetryd.store.embedded import Snapshot, Store
 from telemetryd.store.grid import bins
 from telemetryd.store.levels import DAY_NS, HOUR_NS, LEVELS, MINUTE_NS, SECOND_NS, Level
+from telemetryd.store.report.build import build
+from telemetryd.store.report.make import render
+from telemetryd.store.report.month import Month
 from telemetryd.store.select import Selection, sum_by
 
 ONLY_BY_NAME = True
@@ -213,6 +219,17 @@ def _ask(store: Store, days: int, octets: NDArray[np.float64], repeats: int) -> 
         ),
     }
     figures = []
+    questions["a month: the record of a report, with the month before"] = (
+        0.0,
+        lambda: _record(store),
+        lambda record: 0.0,
+    )
+    record = _record(store)
+    for form in ("html", "pdf", "xlsx"):
+        ask = functools.partial(render, record, form, "zh")
+        figures.append(
+            Figure(f"a month: its report as {form}", best_seconds(ask, 1), "s", f"{len(ask()) / 1e6:.1f} MB")
+        )
     for what, (expected, ask, total) in questions.items():
         _drop_cache(store)
         begun = time.perf_counter()
@@ -221,6 +238,23 @@ def _ask(store: Store, days: int, octets: NDArray[np.float64], repeats: int) -> 
         assert expected == 0 or abs(total(answer) / expected - 1) < 1e-6, (what, total(answer), expected)
         figures.append(Figure(what, cold, "s", f"cold; warm {best_seconds(ask, repeats):.2f} s"))
     return figures
+
+
+def _record(store: Store) -> dict[str, Any]:
+    """Make the record of the last month that begins in the store: all departments, links, comparison, forecasts."""
+    newest = store.snapshot().manifest.newest_ns() or 0
+    last = datetime.fromtimestamp((newest - FIVE_NS - 1) // SECOND_NS, UTC)
+    file = RegistryFile.model_validate(
+        {
+            "version": 1,
+            "departments": [{"name": name, "contract": {"in": "1 Gbit/s"}} for name in make_names().departments[1:]],
+        }
+    )
+    registry = Registry(Path("none"), departments=file.departments)
+    month = Month(last.year, last.month, UTC)
+    record = build(store, registry, month, month.to_ns + DAY_NS, lambda other: None)
+    assert record["quality"]["coverage"] > 0 and len(record["departments"]) == DEPARTMENTS - 1
+    return record
 
 
 def _total(answer: query.Answer) -> float:

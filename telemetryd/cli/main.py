@@ -22,6 +22,8 @@ VERBS: Final = {
     "replay": "Turn captured sFlow into bandwidth per department and application.",
     "query": "Ask the embedded store: top, series, matrix, percentile, quality.",
     "store": "Look after the embedded store: stats, verify, backup, restore.",
+    "report": "Print the monthly bandwidth report: html, xlsx, csv, pdf, json.",
+    "forecast": "Forecast when links will be full.",
     "run": "Run the daemon: sFlow in, windows into the store.",
     "config": "Check, show and describe the daemon's configuration.",
     "influx": "Prepare the server of an output: buckets, retention, roll-ups.",
