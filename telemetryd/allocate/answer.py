@@ -36,6 +36,8 @@ def leaf_rows(placed: Placed, allocation: Allocation) -> list[dict[str, Any]]:
                 "level_bps": _level(allocation, position),
                 "bound": str(reasons[position]),
                 "hard": placed.rules[number].hard,
+                "burst_octets": placed.rules[number].burst_octets,
+                "dscp": placed.rules[number].dscp,
             }
         )
     return rows
@@ -67,6 +69,9 @@ def node_rows(placed: Placed, allocation: Allocation) -> list[dict[str, Any]]:
                 "level_bps": _level(allocation, position),
                 "bound": str(reasons[position]),
                 "phase": Phase(int(allocation.phase[position])).name.lower(),
+                "hard": rule.hard,
+                "burst_octets": rule.burst_octets,
+                "dscp": rule.dscp,
                 "levels": [{"importance": key, "level_bps": levels[key]} for key in sorted(levels)],
             }
         )

@@ -12,6 +12,7 @@ from typing import Final
 from telemetryd.config.explain import show, suggest
 from telemetryd.config.units import UnitError, parse_rate
 from telemetryd.errors import Problem, ProblemsError
+from telemetryd.policy.fields import MAX_BPS
 from telemetryd.policy.outline import protected_names
 from telemetryd.registry.models import Registry
 
@@ -70,7 +71,12 @@ def read_demand(path: Path, registry: Registry) -> tuple[list[Demand], list[Prob
 def parse_demand(text: str, file: str, registry: Registry) -> tuple[list[Demand], list[Problem]]:
     """Parse the text of a demand file; see :func:`read_demand`."""
     reader = csv.reader(io.StringIO(text), skipinitialspace=True)
-    header = [name.strip() for name in next(reader, [])]
+    try:
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        remedy = "check quotes, and remove characters that are no text"
+        raise ProblemsError([Problem(file, reader.line_num, 1, f"is no CSV: {error}", remedy)]) from None
+    header = [name.strip() for name in rows[0][1]] if rows else []
     problems = _check_header(header, file)
     if problems:
         raise ProblemsError(problems)
@@ -78,8 +84,7 @@ def parse_demand(text: str, file: str, registry: Registry) -> tuple[list[Demand]
     protected = protected_names(registry)
     demands: list[Demand] = []
     warnings: dict[tuple[str, str], Problem] = {}
-    for row in reader:
-        line = reader.line_num
+    for line, row in rows[1:]:
         if not any(cell.strip() for cell in row):
             continue
         if len(row) != len(header):
@@ -104,6 +109,9 @@ def parse_demand(text: str, file: str, registry: Registry) -> tuple[list[Demand]
         except UnitError as error:
             problems.append(Problem(*at("demand"), error.message, error.remedy))
             bps = 0
+        if bps > MAX_BPS:
+            message = f"{show(cells['demand'])} is more than any link has"
+            problems.append(Problem(*at("demand"), message, "write at most 1000 Tbit/s"))
         for name, known in (("department", registry.department), ("application", registry.application)):
             if cells[name] and cells[name] not in known and cells[name] not in protected:
                 message = f"{name} {show(cells[name])} is not in the registry"

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from telemetryd.allocate.demand_file import Demand
 from telemetryd.allocate.divide import Allocation, allocate
-from telemetryd.allocate.tree import MAX_BPS, Tree, build
+from telemetryd.allocate.invariants import check
+from telemetryd.allocate.tree import MAX_BPS, MAX_SUM_BPS, Tree, build
+from telemetryd.errors import InputError, TelemetrydError
 from telemetryd.policy.admission import capacity_bps
 from telemetryd.policy.loaded import Policies, Policy
 from telemetryd.policy.models import Level
@@ -67,12 +69,25 @@ class Placed:
         )
 
     def allocate(self) -> Allocation:
-        """Divide the capacity."""
+        """Divide the capacity, and hold the result to what always holds.
+
+        Raises
+        ------
+        InputError
+            If the demands are too large together to be added up.
+        TelemetrydError
+            If an invariant is broken: a mistake of this program, and nothing to apply.
+        """
         tree = self.tree()
         demand: NDArray[np.int64] = np.zeros(len(tree), np.int64)
         for node, bps in self.bps.items():
-            demand[tree.place[node]] = bps
-        return allocate(tree, demand, self.capacity_bps)
+            demand[tree.place[node]] = min(bps, MAX_BPS)  # rows of one leaf may add up to more than a rate can be
+        if sum(self.bps.values()) > MAX_SUM_BPS:
+            raise InputError(f"the demands on {self.link} {self.direction} are too large together")
+        allocation = allocate(tree, demand, self.capacity_bps)
+        if broken := check(allocation):
+            raise TelemetrydError(f"the allocation of {self.link} {self.direction} is not sound: {broken[0]}")
+        return allocation
 
 
 def place(

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from telemetryd.policy.fields import MAX_BPS as MAX_BPS  # as a ceiling it means none, as a floor all of the demand
+
 if TYPE_CHECKING:
     from telemetryd.allocate.bandwidth import BandwidthFunction
 
-#: The largest rate, 1.1 Pbit/s; as a ceiling it means none, as a floor all of the demand.
-MAX_BPS: Final = 2**50
 MAX_SUM_BPS: Final = 2**62
 
 

@@ -65,19 +65,19 @@ def check(policies: Files, registry: Directory = None, at: At = None, as_json: A
     try:
         loaded = _load(policies, known)
         conflicts = [found for policy in loaded.policies for found in admit(policy, known, _local(policy, at))]
-        if conflicts:
-            raise ProblemsError([_problem(conflict) for conflict in conflicts])
+        if refused := [_problem(conflict) for conflict in conflicts if not conflict.state]:
+            raise ProblemsError(refused)
     except ProblemsError as error:
         if not as_json:
             raise
         write_json({"ok": False, "mistakes": [asdict(one) for one in error.problems], "warnings": []})
         raise typer.Exit(EXIT_USAGE) from None
     names = [policy.name for policy in loaded.policies]
+    warnings = [*loaded.warnings, *(_problem(conflict) for conflict in conflicts)]
     if as_json:
-        warnings = [asdict(warning) for warning in loaded.warnings]
-        write_json({"ok": True, "policies": names, "mistakes": [], "warnings": warnings})
+        write_json({"ok": True, "policies": names, "mistakes": [], "warnings": [asdict(one) for one in warnings]})
         return
-    _note_warnings(loaded.warnings)
+    _note_warnings(warnings)
     what = "policy" if len(names) == 1 else "policies"
     note(f"{len(names)} {what} ({', '.join(names)}): no mistake, every guarantee fits")
 
@@ -276,6 +276,9 @@ def _problem(conflict: Conflict) -> Problem:
 
     named = ", ".join(f"{'/'.join(names)} {spell_rate(bps)}" for names, bps, _ in conflict.guarantees)
     where = "/".join(conflict.below) or "the capacity less the reserve"
+    remedy = "lower one of them, or raise what they share"
+    if conflict.state:
+        where, remedy = f"state {conflict.state}", "see that importance and floors say who goes without there"
     place_and_time = f"{conflict.link} {conflict.direction} from {conflict.at:%Y-%m-%d %H:%M}"
     message = (
         f"guarantees cannot be kept together on {place_and_time}: {named}; {where} allows "
@@ -284,7 +287,7 @@ def _problem(conflict: Conflict) -> Problem:
     )
     path = conflict.guarantees[0][2].path or ()
     place = conflict.policy.document.where((*path, "guarantee"))
-    return Problem(*place, message, "lower one of them, or raise what they share")
+    return Problem(*place, message, remedy)
 
 
 def _indented(row: Row) -> str:

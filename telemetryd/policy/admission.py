@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from telemetryd.policy.calendar import instants
+from telemetryd.policy.fields import MAX_BPS
 from telemetryd.policy.loaded import Policy
 from telemetryd.policy.outline import Active, Rule, active_at, changes_of, outline
-from telemetryd.registry.models import LinkGroup, Registry
+from telemetryd.registry.models import Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Conflict:
         Sum of all guarantees there.
     guarantees:
         The smallest set that does not fit: (names, bit/s, rule), the largest first.
+    state:
+        Failure state of the link group in which it is so; "" where all members are up.
     """
 
     policy: Policy
@@ -40,6 +43,7 @@ class Conflict:
     limit_bps: int
     promised_bps: int
     guarantees: tuple[tuple[tuple[str, ...], int, Rule], ...]
+    state: str = ""
 
     @property
     def missing_bps(self) -> int:
@@ -47,18 +51,18 @@ class Conflict:
         return self.promised_bps - self.limit_bps
 
 
-def capacity_bps(link: str, direction: str, registry: Registry) -> int:
-    """Return the capacity of a link or a whole group in a direction, "in" or "out"."""
+def capacity_bps(link: str, direction: str, registry: Registry, down: Collection[str] = ()) -> int:
+    """Return the capacity of a link or a group in a direction, "in" or "out", with some members down."""
     place = 0 if direction == "in" else 1
     groups = registry.by_name("link_groups")
-    if link in groups:
-        group: LinkGroup = groups[link]
-        return sum(registry.capacity_bps(registry.link[member])[place] for member in group.members)
-    return registry.capacity_bps(registry.link[link])[place]
+    members = [one for one in groups[link].members if one not in down] if link in groups else [link]
+    return min(sum(registry.capacity_bps(registry.link[member])[place] for member in members), MAX_BPS)
 
 
 def admit(policy: Policy, registry: Registry, since: datetime) -> list[Conflict]:
     """Return every set of guarantees that cannot be kept, in any combination of changes of the next year.
+
+    Those of failure states come last, where the whole group would keep them: a warning, since capacity is lost there.
 
     Parameters
     ----------
@@ -75,26 +79,52 @@ def admit(policy: Policy, registry: Registry, since: datetime) -> list[Conflict]
     for active, at in combinations.items():
         for link in policy.file.links:
             for direction in policy.directions:
-                for conflict in _conflicts(policy, registry, active, at, link, direction):
-                    key = link, direction, conflict.below, tuple(names for names, _, _ in conflict.guarantees)
-                    found.setdefault(key, conflict)
-    return list(found.values())
+                whole = _conflicts(policy, registry, active, at, link, direction)
+                for conflict in whole or _in_failures(policy, registry, active, at, link, direction):
+                    names = tuple(names for names, _, _ in conflict.guarantees) if not conflict.state else ()
+                    found.setdefault((link, direction, conflict.below, conflict.state, names), conflict)
+    return sorted(found.values(), key=lambda conflict: bool(conflict.state))
 
 
 def _conflicts(
     policy: Policy, registry: Registry, active: Active, at: datetime, link: str, direction: str
-) -> Iterator[Conflict]:
-    capacity = capacity_bps(link, direction, registry)
-    reserve = policy.file.reserve.of(capacity) if policy.file.reserve is not None else 0
-    root = outline(policy, registry, active, capacity)
+) -> list[Conflict]:
+    """Return what does not fit with all members up."""
+    root, limit = _outline(policy, registry, active, link, direction)
+    found = []
     for names, rule in _named(root, ()):
-        limit = capacity - reserve if rule is root else rule.ceiling_bps
+        allowed = limit if rule is root else rule.ceiling_bps
         lines = _lines_below(rule, names)
         if rule is not root and rule.guarantee_bps > rule.ceiling_bps:
             lines = [(names, rule.guarantee_bps, rule)]
         promised = sum(bps for _, bps, _ in lines)
-        if promised > limit:
-            yield Conflict(policy, link, direction, at, names, limit, promised, _smallest(lines, limit))
+        if promised > allowed:
+            found.append(Conflict(policy, link, direction, at, names, allowed, promised, _smallest(lines, allowed)))
+    return found
+
+
+def _in_failures(
+    policy: Policy, registry: Registry, active: Active, at: datetime, link: str, direction: str
+) -> list[Conflict]:
+    """Return what does not fit into the link itself in the failure states of a group: all of the capacity counts."""
+    groups = registry.by_name("link_groups")
+    root, _ = _outline(policy, registry, active, link, direction)
+    lines = _lines_below(root, ())
+    promised = sum(bps for _, bps, _ in lines)
+    found = []
+    for state in groups[link].failure_states if link in groups else ():
+        left = capacity_bps(link, direction, registry, state.down)
+        if promised > left:
+            smallest = _smallest(lines, left)
+            found.append(Conflict(policy, link, direction, at, (), left, promised, smallest, state.name))
+    return found
+
+
+def _outline(policy: Policy, registry: Registry, active: Active, link: str, direction: str) -> tuple[Rule, int]:
+    """Return a link's outline, and what may be guaranteed on it."""
+    capacity = capacity_bps(link, direction, registry)
+    reserve = policy.file.reserve.of(capacity) if policy.file.reserve is not None else 0
+    return outline(policy, registry, active, capacity), capacity - reserve
 
 
 def _named(rule: Rule, names: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Rule]]:

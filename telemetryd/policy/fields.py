@@ -15,6 +15,8 @@ from telemetryd.config.explain import show
 from telemetryd.config.units import RATE_PATTERN, UnitError, parse_rate, spell_rate
 from telemetryd.registry.fields import mistake
 
+#: The largest rate that is divided, 1.1 Pbit/s: exact in a float64.
+MAX_BPS: Final = 2**50
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?) ?%\Z")
 _HOURS = re.compile(r"([0-2][0-9]):([0-5][0-9])-([0-2][0-9]):([0-5][0-9])\Z")
@@ -51,9 +53,12 @@ def _parse_amount(value: object) -> Amount:
             mistake(f"{show(value)} is more than the whole", "write at most 100%")
         return Amount(part, True)
     try:
-        return Amount(Fraction(parse_rate(value)), False)
+        rate_bps = parse_rate(value)
     except UnitError as error:
         mistake(error.message, f'{error.remedy}, or a part of the parent\'s, such as "60%"')
+    if rate_bps > MAX_BPS:
+        mistake(f"{show(value)} is more than any link has", "write at most 1000 Tbit/s")
+    return Amount(Fraction(rate_bps), False)
 
 
 AmountField = Annotated[

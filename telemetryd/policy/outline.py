@@ -32,8 +32,8 @@ class Rule:
         Level of the tree, and its name on it; "" for the link.
     path:
         Where it is written; None for what no policy writes.
-    importance, weight, guarantee_bps, floor_bps, ceiling_bps, no_lend, hard:
-        The terms in force.
+    importance, weight, guarantee_bps, floor_bps, ceiling_bps, no_lend, hard, burst_octets, dscp:
+        The terms in force; None where the policy says nothing.
     children:
         Rules below it, by level.
     """
@@ -48,6 +48,8 @@ class Rule:
     ceiling_bps: int = 0
     no_lend: bool = False
     hard: bool = False
+    burst_octets: int | None = None
+    dscp: int | None = None
     children: list[Rule] = field(default_factory=list)
 
     def walk(self) -> Iterator[Rule]:
@@ -179,6 +181,8 @@ def _apply(rule: Rule, terms: dict[str, Any], parent: Rule) -> None:
     rule.floor_bps = rate("floor", 0)
     rule.no_lend = terms.get("no_lend", False)
     rule.hard = terms.get("hard", False)
+    rule.burst_octets = terms.get("burst")
+    rule.dscp = terms.get("dscp")
     if terms.get("borrow") is False:
         rule.ceiling_bps = min(rule.ceiling_bps, rule.guarantee_bps)
 

@@ -44,6 +44,7 @@ ONE_MISTAKE = {
     "rate-without-unit": ("guarantee: 3 Gbit/s", "guarantee: «3000", '"guarantee": 3000 is no rate - write number and unit'),
     "rate-unknown-unit": ("guarantee: 3 Gbit/s", "guarantee: «3 Gbps", 'unknown unit "Gbps" - use one of bit/s'),
     "rate-negative": ("guarantee: 3 Gbit/s", "guarantee: «-3 Gbit/s", '"-3 Gbit/s" is no rate'),
+    "rate-too-large": ("guarantee: 3 Gbit/s", "guarantee: «2000 Tbit/s", "is more than any link has"),
     "percent-over-100": ("ceiling: 60%", "ceiling: «160%", '"160%" is more than the whole - write at most 100%'),
     "percent-as-number": ("ceiling: 60%", "ceiling: «0.6", '"ceiling": 0.6 is no rate'),
     "weight-zero": ("weight: 4\n        app", "weight: «0\n        app", '"weight": 0 is no weight - write a number between'),
