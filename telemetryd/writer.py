@@ -207,9 +207,10 @@ class StoreWriter(Component):
         self._loop = asyncio.get_running_loop()
         store = await asyncio.to_thread(self._open_store, self._path, self._levels)
         try:
+            snapshot = await asyncio.to_thread(store.snapshot)
             self._earlier = [
                 origin
-                for origin in store.snapshot().manifest.extents
+                for origin in snapshot.manifest.extents
                 if origin.startswith(ORIGIN_PREFIX) and origin != self.origin
             ]
             self._log.info("store opened", path=self._path, origin=self.origin)

@@ -26,9 +26,14 @@ class CityLoad:
         self.datagrams = 0
         self.samples = 0
         self.stretches = 0
+        self._is_over = threading.Event()
+
+    def stop(self) -> None:
+        """End what is being sent with the stretch under way."""
+        self._is_over.set()
 
     def send(self, stretches: int, pace: Pace) -> Sending:
-        """Send so many stretches."""
+        """Send so many stretches, fewer where it is stopped."""
         run = Sending(self._target, pace)
         run.run(self._next(stretches))
         assert not run.cut
@@ -39,11 +44,13 @@ class CityLoad:
         total = run.total()
         self.datagrams += total.datagrams
         self.samples += total.flow_samples
-        self.stretches += stretches
         return run
 
     def _next(self, count: int) -> Iterator[Stretch]:
         for _ in range(count):  # not islice alone: it would close the endless ones
+            if self._is_over.is_set():
+                return
+            self.stretches += 1
             yield from islice(self._stretches, 1)
 
 
@@ -60,6 +67,11 @@ class Background(threading.Thread):
             self._load.send(self._stretches, self._pace)
         except BaseException as failure:  # noqa: BLE001 - raised where it is waited for
             self.failure = failure
+
+    def stop(self) -> None:
+        """Send no more, and wait for the end."""
+        self._load.stop()
+        self.finish()
 
     def finish(self) -> None:
         """Wait for the end."""

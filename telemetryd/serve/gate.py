@@ -17,6 +17,7 @@ import socket
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -154,11 +155,10 @@ class Gate:
     async def run(self) -> None:
         """Accept connections until cancelled."""
         assert self._listener is not None
-        loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as connections:
             while True:
                 try:
-                    connection, _ = await loop.sock_accept(self._listener)
+                    connection = await _accept(self._listener)
                 except OSError as error:
                     # Out of descriptors, most likely: a state that passes, not the end of the daemon.
                     log.warning("connections cannot be accepted", reason=error.strerror)
@@ -173,7 +173,8 @@ class Gate:
                 self.accepted += 1
                 self._open += 1
                 log.debug("connection accepted", pid=peer.pid, uid=peer.uid)
-                connections.create_task(self._carry(connection, peer, self.accepted), name=f"control-{peer.pid}")
+                task = connections.create_task(self._carry(connection, peer, self.accepted), name=f"control-{peer.pid}")
+                task.add_done_callback(partial(_close, connection))  # it may be cancelled before it starts
 
     def peer_at(self, address: str) -> Peer | None:
         """Return who is behind a connection of the service, by the address that gRPC gives it (`unix:PATH`)."""
@@ -208,6 +209,25 @@ class Gate:
             self._peers.pop(os.fspath(name), None)
             outer.close()
             inner.close()
+
+
+def _close(connection: socket.socket, _: object) -> None:
+    connection.close()
+
+
+async def _accept(listener: socket.socket) -> socket.socket:
+    """Wait for a connection. It is not lost when this is cancelled meanwhile, as one of loop.sock_accept may be."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            return listener.accept()[0]
+        except BlockingIOError:
+            readable = asyncio.Event()
+            loop.add_reader(listener, readable.set)
+            try:
+                await readable.wait()
+            finally:
+                loop.remove_reader(listener)
 
 
 async def _copy(source: socket.socket, sink: socket.socket) -> None:

@@ -126,7 +126,7 @@ def test_a_store_that_refuses_is_a_state_and_loses_nothing_that_fits(tmp_path: P
         assert "the disk is full" in health.reasons[0]
         stores[0].refuses = False
         await until(lambda: writer.counters().stored_until_ns == BASE + 12 * SECOND_NS)
-        assert writer.health().state == State.OK
+        await until(lambda: writer.health().state == State.OK)
 
     run(writer, story)
     assert stored(tmp_path / "store") == [one.start_ns for one in windows]

@@ -1,0 +1,18 @@
+"""What holds for every test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.blocking import watched
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_call_in_an_event_loop() -> Iterator[None]:
+    """Let a call of the package that blocks an event loop fail."""
+    blockbuster = watched()
+    blockbuster.activate()
+    yield
+    blockbuster.deactivate()
