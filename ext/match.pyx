@@ -2,49 +2,59 @@
 # The specification is its Python twin, telemetryd/classify/reference.py; the tables' layout is drawn in
 # telemetryd/classify/tables.py. No Python object in the passes over the rows of a batch.
 #
-# Rows are taken in blocks, in three passes: ports and routing instance, longest-prefix match of both ends,
-# everything else. Each pass is a chain of a few dependent loads, short enough for the processor to overlap
-# those of many rows. What is looked up together is packed into one record (Leaf, Port, Rule) on binding.
+# Rows are taken in blocks, in four passes: ports and routing instance, longest-prefix match of both ends,
+# their rules, everything else. Traffic takes turns that no branch prediction can guess, and a wrong guess costs
+# as much as ten fields and hides the next rows from the processor: so the passes mask and pick where the cases
+# mix, and branch only where one of them is rare.
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from _hash cimport mix
-from _lpm cimport lookup_ipv4, lookup_ipv6
+from _lpm cimport CHILD, lookup_ipv4
+from _match_pack cimport bind_tables, free_tables, u8, u16, u32, u64
+from _match_tables cimport (
+    ORDER_BITS,
+    Leaf,
+    Lookup,
+    Port,
+    find,
+    find_address,
+    find_ipv6,
+    find_port,
+    find_rule,
+    pick,
+)
 
 import numpy as np
 
 cdef enum:
     MAX_AGENTS = 4096
-    AGENT_SLOTS = 16384          # load factor at most a quarter
+    AGENT_SLOTS = 16384         # load factor at most a quarter
     BLOCK = 128
-    LANES = 8                   # rule intervals compared at once; a group's list is padded to a multiple
     MAX_LINKS = 65536
     LINK_SLOTS = 262144
 
     INTERNAL_INTERFACE = 0x3FFFFFFF
 
-    INSIDE = 1                   # Place
+    INSIDE = 1                  # Place
     INTERNET = 2
     UNREGISTERED = 0
-    COUNT_EXIT = 1               # Counts
+    PLACES = 4
+    COUNT_EXIT = 1              # Counts
     COUNT_UPLINK = 2
     COUNT_INTERNAL = 4
     COUNT_ALL = 7
-    FACES_INSIDE = 2             # Faces
-    BOTH = 2                     # Sampling
+    FACES_INSIDE = 2            # Faces
+    BOTH = 2                    # Sampling
 
-    DIRECTION_UNKNOWN = 0        # Direction
+    DIRECTION_UNKNOWN = 0       # Direction
     INBOUND = 1
     OUTBOUND = 2
     INTERNAL = 3
     TRANSIT = 4
 
     APPLICATION_LABELLED = 1
-    NEITHER = 0
-    SOURCE = 1
-    DESTINATION = 2
-
-cdef uint64_t EMPTY = 0xFFFFFFFFFFFFFFFF
+    ORDER_MASK = (1 << ORDER_BITS) - 1
 
 
 cdef struct Agent:
@@ -53,71 +63,9 @@ cdef struct Agent:
     uint64_t lo
 
 
-cdef struct Leaf:
-    uint32_t department
-    uint16_t zone
-    uint8_t place
-    uint8_t unused
-    uint32_t first              # rule interval, in the padded list
-    uint32_t lanes              # LANES of them at a time
-
-
-cdef struct Port:
-    uint32_t link
-    uint32_t metering
-    uint32_t instance
-    uint8_t faces
-    uint8_t counts
-    uint8_t labelled
-    uint8_t unused
-
-
-cdef struct Rule:
-    uint32_t application
-    uint32_t rank
-
-
-cdef struct Slot:               # of a hash table
-    uint64_t key
-    uint64_t value
-
-
-cdef struct Place:              # what the first passes find out about a row
-    uint32_t device
-    uint32_t input_row
-    uint32_t output_row
-    uint32_t mapped
-    uint32_t instance
-    uint32_t source
-    uint32_t destination
-    uint8_t count_in
-    uint8_t count_out
-    uint8_t labelled
-
-
-cdef struct Lookup:
-    # Pointers into the arrays of one Tables object, which the classifier keeps alive, and its own records.
-    const uint32_t *nodes
-    const uint32_t *roots
-    Leaf *leaves
-    const uint64_t *host_keys
-    const uint32_t *host_leaves
-    uint64_t host_mask
-    uint32_t *rule_keys
-    Rule *rules
-    const uint32_t *application_owner
-    const uint64_t *agent_keys
-    const uint32_t *agent_devices
-    uint64_t agent_mask
-    uint32_t devices
-    const uint8_t *device_sampling
-    Port *ports
-    Slot *interfaces
-    uint64_t interface_mask
-    Slot *sources
-    uint64_t source_mask
-    const uint32_t *vlan_instance
-    const uint8_t *dscp_class
+cdef struct Way:                # what follows from the places of both ends
+    uint8_t direction
+    uint8_t category
 
 
 cdef struct Rows:
@@ -150,78 +98,102 @@ cdef struct Rows:
     uint8_t *service_class
 
 
-cdef const uint8_t *_u8(const uint8_t[::1] view) noexcept:
-    return &view[0] if view.shape[0] else NULL
+cdef struct Block:              # what the first passes find out about their rows
+    uint32_t device[BLOCK]
+    uint32_t port_in[BLOCK]     # port row, 0 where it is unregistered or not counted
+    uint32_t port_out[BLOCK]
+    uint32_t mapped[BLOCK]
+    uint32_t instance[BLOCK]
+    uint32_t plain[BLOCK]       # 1: its addresses and ports say whose it is
+    uint32_t labelled[BLOCK]
+    uint32_t counted[BLOCK]     # bit 0: at the input port, bit 1: at the output port
+    uint32_t source[BLOCK]      # leaf
+    uint32_t destination[BLOCK]
+    uint32_t backward[BLOCK]    # packed rule of the source
+    uint32_t forward[BLOCK]
 
 
-cdef const uint16_t *_u16(const uint16_t[::1] view) noexcept:
-    return &view[0] if view.shape[0] else NULL
+cdef inline uint32_t is_port(uint32_t interface_format, uint32_t value) noexcept nogil:
+    return (interface_format == 0) & (value != 0) & (value != INTERNAL_INTERFACE) & (value != <uint32_t>0xFFFFFFFF)
 
 
-cdef const uint32_t *_u32(const uint32_t[::1] view) noexcept:
-    return &view[0] if view.shape[0] else NULL
+cdef void place(const Lookup *tables, const Rows *columns, const uint32_t *agents, Block *b, Py_ssize_t first,
+                uint32_t n) noexcept nogil:
+    """Find the ports and the routing instance."""
+    cdef Lookup t = tables[0]           # copies that no store below can change
+    cdef Rows r = columns[0]
+    cdef Py_ssize_t row
+    cdef uint32_t i, device, value_in, value_out, known_in, known_out, port_in, port_out, is_both, taken_out, vlan
+    cdef const Port *ingress
+    for i in range(n):
+        row = first + i
+        device = agents[r.datagram[row]]
+        value_in, value_out = r.input[row], r.output[row]
+        known_in = is_port(r.input_format[row], value_in)
+        known_out = is_port(r.output_format[row], value_out)
+        port_in = find_port(&t, device, value_in) & (0 - known_in)
+        port_out = find_port(&t, device, value_out) & (0 - known_out)
+        is_both = known_in & known_out & (t.devices[min(device, t.n_devices)].sampling == BOTH)
+        taken_out = (
+            (r.source_class[row] == 0) & (r.source_index[row] == value_out) & (r.source_index[row] != value_in)
+        )
+        b.mapped[i] = 0
+        if not (known_in | known_out) and device < t.n_devices:
+            b.mapped[i] = find(t.sources, t.source_mask, <uint64_t>device << 40
+                               | <uint64_t>(r.source_class[row] & 0xFF) << 32 | r.source_index[row])
+        ingress = &t.ports[port_in | b.mapped[i]]
+        known_in &= 1 ^ (is_both & taken_out)
+        known_out &= 1 ^ (is_both & (1 ^ taken_out))
+        b.device[i] = device
+        b.counted[i] = known_in | known_out << 1
+        b.port_in[i] = port_in & (0 - known_in)
+        b.port_out[i] = port_out & (0 - known_out)
+        b.labelled[i] = ingress.labelled
+        b.plain[i] = (r.ip_version[row] != 0) & (ingress.labelled == 0)
+        vlan = r.vlan_id[row]
+        vlan &= 0 - <uint32_t>(vlan < 4096)
+        b.instance[i] = pick(ingress.instance != 0, ingress.instance, t.vlan_instance[vlan])
 
 
-cdef const uint64_t *_u64(const uint64_t[::1] view) noexcept:
-    return &view[0] if view.shape[0] else NULL
+cdef void match_ends(const Lookup *t, const Rows *r, Block *b, Py_ssize_t first, uint32_t n) noexcept nogil:
+    """Find the leaves of both ends: IPv4 together, level by level, the others one by one."""
+    cdef uint32_t addresses[2 * BLOCK]
+    cdef uint32_t entries[2 * BLOCK]
+    cdef uint32_t of[BLOCK]
+    cdef uint32_t others[BLOCK]
+    cdef uint32_t i, j, root, n_ipv4 = 0, n_others = 0
+    cdef Py_ssize_t row
+    for i in range(n):
+        row = first + i
+        b.source[i] = b.destination[i] = 0
+        root = t.roots[2 * b.instance[i]] | <uint32_t>CHILD
+        of[n_ipv4] = others[n_others] = i
+        entries[2 * n_ipv4] = entries[2 * n_ipv4 + 1] = root
+        addresses[2 * n_ipv4] = <uint32_t>r.source_lo[row]
+        addresses[2 * n_ipv4 + 1] = <uint32_t>r.destination_lo[row]
+        n_ipv4 += b.plain[i] & (r.ip_version[row] == 4)
+        n_others += b.plain[i] & (r.ip_version[row] != 4)
+    lookup_ipv4(t.nodes, addresses, entries, 2 * n_ipv4)
+    for j in range(n_ipv4):
+        b.source[of[j]] = entries[2 * j]
+        b.destination[of[j]] = entries[2 * j + 1]
+    for j in range(n_others):
+        i = others[j]
+        row = first + i
+        b.source[i] = find_ipv6(t, b.instance[i], r.ip_version[row], r.source_hi[row], r.source_lo[row])
+        b.destination[i] = find_ipv6(
+            t, b.instance[i], r.ip_version[row], r.destination_hi[row], r.destination_lo[row])
 
 
-cdef inline uint32_t find(const Slot *slots, uint64_t mask, uint64_t key) noexcept nogil:
-    cdef uint64_t slot = mix(key) & mask
-    while slots[slot].key != EMPTY:
-        if slots[slot].key == key:
-            return <uint32_t>slots[slot].value
-        slot = (slot + 1) & mask
-    return 0
-
-
-cdef inline bint is_port(uint8_t interface_format, uint32_t value) noexcept nogil:
-    return interface_format == 0 and value != 0 and value != INTERNAL_INTERFACE and value != <uint32_t>0xFFFFFFFF
-
-
-cdef inline uint32_t find_address(
-    const uint64_t *keys, const uint32_t *rows, uint64_t mask, uint64_t scope, uint64_t hi, uint64_t lo
-) noexcept nogil:
-    cdef uint64_t slot = mix(mix(hi ^ scope) ^ lo) & mask
-    while keys[3 * slot] != EMPTY:
-        if keys[3 * slot + 2] == lo and keys[3 * slot + 1] == hi and keys[3 * slot] == scope:
-            return rows[slot]
-        slot = (slot + 1) & mask
-    return 0
-
-
-cdef inline uint32_t find_in(
-    const Lookup *t, uint32_t instance, uint8_t version, uint64_t hi, uint64_t lo
-) noexcept nogil:
-    cdef uint32_t leaf
-    if version == 4:
-        return lookup_ipv4(t.nodes, t.roots[2 * instance], <uint32_t>lo)
-    leaf = find_address(t.host_keys, t.host_leaves, t.host_mask, <uint64_t>instance << 8 | version, hi, lo)
-    return leaf if leaf else lookup_ipv6(t.nodes, t.roots[2 * instance + 1], hi, lo)
-
-
-cdef inline uint32_t find_leaf(
-    const Lookup *t, uint32_t instance, uint8_t version, uint64_t hi, uint64_t lo
-) noexcept nogil:
-    cdef uint32_t leaf = 0
-    if instance:
-        leaf = find_in(t, instance, version, hi, lo)
-    return leaf if leaf else find_in(t, 0, version, hi, lo)
-
-
-cdef inline Rule find_rule(const Lookup *t, const Leaf *leaf, uint32_t key) noexcept nogil:
-    # The last interval that starts at or below the key: as many as start there, less one (bisect_right - 1).
-    cdef const uint32_t *keys = t.rule_keys + leaf.first
-    cdef uint32_t below = 0, lane, i
-    cdef Rule none
-    for lane in range(leaf.lanes):
-        for i in range(LANES):
-            below += keys[LANES * lane + i] <= key
-    if below == 0:
-        none.application = 0
-        none.rank = 0
-        return none
-    return t.rules[leaf.first + below - 1]
+cdef void match_rules(const Lookup *t, const Rows *r, Block *b, Py_ssize_t first, uint32_t n) noexcept nogil:
+    """Find the rule of either end as the server."""
+    cdef uint32_t i, protocol
+    cdef Py_ssize_t row
+    for i in range(n):
+        row = first + i
+        protocol = <uint32_t>r.protocol[row] << 16
+        b.forward[i] = find_rule(t, &t.leaves[b.destination[i]], <int32_t>(protocol | r.destination_port[row]))
+        b.backward[i] = find_rule(t, &t.leaves[b.source[i]], <int32_t>(protocol | r.source_port[row]))
 
 
 cdef class Classifier:
@@ -246,6 +218,7 @@ cdef class Classifier:
     cdef uint32_t *_link_codes
     cdef uint64_t *_link_order          # keys in the order of their codes
     cdef uint32_t _link_count
+    cdef Way _ways[PLACES * PLACES + 1]     # by the places of both ends; the last one where they do not count
 
     def __cinit__(self, datagrams, samples, classes, tables):
         self._agents = <uint32_t *>PyMem_Calloc(max(1, datagrams.capacity), sizeof(uint32_t))
@@ -267,12 +240,13 @@ cdef class Classifier:
         self._samples = samples
         self._classes = classes
         self._datagram_capacity = datagrams.capacity
-        self._agent_hi = _u64(datagrams["agent_hi"])
-        self._agent_lo = _u64(datagrams["agent_lo"])
-        self._agent_version = _u8(datagrams["agent_version"])
+        self._agent_hi = u64(datagrams["agent_hi"])
+        self._agent_lo = u64(datagrams["agent_lo"])
+        self._agent_version = u8(datagrams["agent_version"])
         self._first_link = len(tables.names.links)
         self._bind_rows(samples, classes)
-        self._bind_tables(tables)
+        self._list_ways()
+        bind_tables(&self.t, tables)
 
     def __dealloc__(self):
         PyMem_Free(self._agents)
@@ -281,139 +255,74 @@ cdef class Classifier:
         PyMem_Free(self._link_keys)
         PyMem_Free(self._link_codes)
         PyMem_Free(self._link_order)
-        PyMem_Free(self.t.leaves)
-        PyMem_Free(self.t.rule_keys)
-        PyMem_Free(self.t.rules)
-        PyMem_Free(self.t.ports)
-        PyMem_Free(self.t.interfaces)
-        PyMem_Free(self.t.sources)
+        free_tables(&self.t)
 
     cdef _bind_rows(self, s, c):
-        self.r.datagram = _u32(s["datagram"])
-        self.r.source_class = _u32(s["source_class"])
-        self.r.source_index = _u32(s["source_index"])
-        self.r.input_format = _u8(s["input_format"])
-        self.r.input = _u32(s["input"])
-        self.r.output_format = _u8(s["output_format"])
-        self.r.output = _u32(s["output"])
-        self.r.vlan_id = _u16(s["vlan_id"])
-        self.r.source_hi = _u64(s["source_hi"])
-        self.r.source_lo = _u64(s["source_lo"])
-        self.r.destination_hi = _u64(s["destination_hi"])
-        self.r.destination_lo = _u64(s["destination_lo"])
-        self.r.ip_version = _u8(s["ip_version"])
-        self.r.protocol = _u8(s["protocol"])
-        self.r.dscp = _u8(s["dscp"])
-        self.r.source_port = _u16(s["source_port"])
-        self.r.destination_port = _u16(s["destination_port"])
-        self.r.link_in = <uint32_t *>_u32(c["link_in"])
-        self.r.link_out = <uint32_t *>_u32(c["link_out"])
-        self.r.metering_point = <uint32_t *>_u32(c["metering_point"])
-        self.r.direction = <uint8_t *>_u8(c["direction"])
-        self.r.department = <uint32_t *>_u32(c["department"])
-        self.r.peer_department = <uint32_t *>_u32(c["peer_department"])
-        self.r.application = <uint32_t *>_u32(c["application"])
-        self.r.source_zone = <uint32_t *>_u32(c["source_zone"])
-        self.r.destination_zone = <uint32_t *>_u32(c["destination_zone"])
-        self.r.service_class = <uint8_t *>_u8(c["service_class"])
+        self.r.datagram = u32(s["datagram"])
+        self.r.source_class = u32(s["source_class"])
+        self.r.source_index = u32(s["source_index"])
+        self.r.input_format = u8(s["input_format"])
+        self.r.input = u32(s["input"])
+        self.r.output_format = u8(s["output_format"])
+        self.r.output = u32(s["output"])
+        self.r.vlan_id = u16(s["vlan_id"])
+        self.r.source_hi = u64(s["source_hi"])
+        self.r.source_lo = u64(s["source_lo"])
+        self.r.destination_hi = u64(s["destination_hi"])
+        self.r.destination_lo = u64(s["destination_lo"])
+        self.r.ip_version = u8(s["ip_version"])
+        self.r.protocol = u8(s["protocol"])
+        self.r.dscp = u8(s["dscp"])
+        self.r.source_port = u16(s["source_port"])
+        self.r.destination_port = u16(s["destination_port"])
+        self.r.link_in = <uint32_t *>u32(c["link_in"])
+        self.r.link_out = <uint32_t *>u32(c["link_out"])
+        self.r.metering_point = <uint32_t *>u32(c["metering_point"])
+        self.r.direction = <uint8_t *>u8(c["direction"])
+        self.r.department = <uint32_t *>u32(c["department"])
+        self.r.peer_department = <uint32_t *>u32(c["peer_department"])
+        self.r.application = <uint32_t *>u32(c["application"])
+        self.r.source_zone = <uint32_t *>u32(c["source_zone"])
+        self.r.destination_zone = <uint32_t *>u32(c["destination_zone"])
+        self.r.service_class = <uint8_t *>u8(c["service_class"])
 
-    cdef _bind_tables(self, t):
-        self.t.nodes = _u32(t.trie_nodes.reshape(-1))
-        self.t.roots = _u32(t.trie_roots.reshape(-1))
-        self.t.host_keys = _u64(t.host_keys.reshape(-1))
-        self.t.host_leaves = _u32(t.host_leaves)
-        self.t.host_mask = len(t.host_leaves) - 1
-        self.t.application_owner = _u32(t.application_owner)
-        self.t.agent_keys = _u64(t.agent_keys.reshape(-1))
-        self.t.agent_devices = _u32(t.agent_devices)
-        self.t.agent_mask = len(t.agent_devices) - 1
-        self.t.devices = len(t.device_names)
-        self.t.device_sampling = _u8(t.device_sampling)
-        self.t.vlan_instance = _u32(t.vlan_instance)
-        self.t.dscp_class = _u8(t.dscp_class)
-        self.t.interfaces = hash_slots(t.interface_keys, t.interface_rows)
-        self.t.interface_mask = len(t.interface_rows) - 1
-        self.t.sources = hash_slots(t.source_keys, t.source_interfaces)
-        self.t.source_mask = len(t.source_interfaces) - 1
-        self._pack_leaves(t.leaf_department, t.leaf_zone, t.leaf_place, t.leaf_group,
-                          self._pack_rules(t.rule_starts, t.rule_keys, t.rule_applications, t.rule_ranks))
-        self._pack_ports(t.interface_link, t.interface_metering, t.interface_instance, t.interface_faces,
-                         t.interface_counts, t.interface_labelled)
-
-    cdef _pack_leaves(self, const uint32_t[::1] department, const uint32_t[::1] zone, const uint8_t[::1] place,
-                      const uint32_t[::1] group, const uint32_t[::1] starts):
-        cdef Py_ssize_t row, count = group.shape[0]
-        self.t.leaves = <Leaf *>PyMem_Calloc(count, sizeof(Leaf))
-        if self.t.leaves == NULL:
-            raise MemoryError()
-        for row in range(count):
-            if zone[row] > 0xFFFF:
-                raise ValueError("more than 65,535 zones")
-            self.t.leaves[row].department = department[row]
-            self.t.leaves[row].zone = <uint16_t>zone[row]
-            self.t.leaves[row].place = place[row]
-            self.t.leaves[row].first = starts[group[row]]
-            self.t.leaves[row].lanes = (starts[group[row] + 1] - starts[group[row]]) // LANES
-
-    cdef object _pack_rules(self, const uint32_t[::1] starts, const uint32_t[::1] keys,
-                            const uint32_t[::1] application, const uint32_t[::1] rank):
-        # Pad every group to a multiple of LANES with intervals that no key reaches; return the new starts.
-        cdef Py_ssize_t group, row, place, total = 0
-        padded = np.zeros(starts.shape[0], np.uint32)
-        cdef uint32_t[::1] new_starts = padded
-        for group in range(starts.shape[0] - 1):
-            new_starts[group] = total
-            total += (starts[group + 1] - starts[group] + LANES - 1) // LANES * LANES
-        new_starts[starts.shape[0] - 1] = total
-        self.t.rule_keys = <uint32_t *>PyMem_Calloc(max(1, total), sizeof(uint32_t))
-        self.t.rules = <Rule *>PyMem_Calloc(max(1, total), sizeof(Rule))
-        if self.t.rule_keys == NULL or self.t.rules == NULL:
-            raise MemoryError()
-        for place in range(total):
-            self.t.rule_keys[place] = 0xFFFFFFFF
-        for group in range(starts.shape[0] - 1):
-            place = new_starts[group]
-            for row in range(starts[group], starts[group + 1]):
-                self.t.rule_keys[place] = keys[row]
-                self.t.rules[place].application = application[row]
-                self.t.rules[place].rank = rank[row]
-                place += 1
-        return padded
-
-    cdef _pack_ports(self, const uint32_t[::1] link, const uint32_t[::1] metering, const uint32_t[::1] instance,
-                     const uint8_t[::1] faces, const uint8_t[::1] counts, const uint8_t[::1] labelled):
-        cdef Py_ssize_t row, count = link.shape[0]
-        self.t.ports = <Port *>PyMem_Calloc(count, sizeof(Port))
-        if self.t.ports == NULL:
-            raise MemoryError()
-        for row in range(count):
-            self.t.ports[row].link = link[row]
-            self.t.ports[row].metering = metering[row]
-            self.t.ports[row].instance = instance[row]
-            self.t.ports[row].faces = faces[row]
-            self.t.ports[row].counts = counts[row]
-            self.t.ports[row].labelled = labelled[row]
+    cdef void _list_ways(self) noexcept:
+        """Write down the direction and the kind of counting for any places of both ends."""
+        cdef uint32_t source, destination
+        cdef Way *way
+        for source in range(PLACES):
+            for destination in range(PLACES):
+                way = &self._ways[source * PLACES + destination]
+                if source == INSIDE and destination == INSIDE:
+                    way.category = COUNT_INTERNAL
+                    way.direction = INTERNAL
+                    continue
+                way.category = COUNT_UPLINK
+                if (source == UNREGISTERED or source == INTERNET
+                        or destination == UNREGISTERED or destination == INTERNET):
+                    way.category = COUNT_EXIT
+                way.direction = INBOUND if destination == INSIDE else (OUTBOUND if source == INSIDE else TRANSIT)
+        self._ways[PLACES * PLACES].category = COUNT_ALL
+        self._ways[PLACES * PLACES].direction = DIRECTION_UNKNOWN
 
     def classify(self):
         """Classify the valid rows of the sample batch; sets ``classes.n``."""
         cdef Py_ssize_t datagrams = self._datagrams.n
         cdef Py_ssize_t rows = self._samples.n
-        cdef Py_ssize_t row, first, last
-        cdef Place places[BLOCK]
+        cdef Py_ssize_t row, first = 0
+        cdef uint32_t n
+        cdef Block block
         with nogil:
             for row in range(datagrams):
                 self._agents[row] = self._device(
                     self._agent_version[row], self._agent_hi[row], self._agent_lo[row])
-            first = 0
             while first < rows:
-                last = min(first + BLOCK, rows)
-                for row in range(first, last):
-                    self._place(row, &places[row - first])
-                for row in range(first, last):
-                    self._match_ends(row, &places[row - first])
-                for row in range(first, last):
-                    self._classify_row(row, &places[row - first])
-                first = last
+                n = <uint32_t>min(BLOCK, rows - first)
+                place(&self.t, &self.r, self._agents, &block, first, n)
+                match_ends(&self.t, &self.r, &block, first, n)
+                match_rules(&self.t, &self.r, &block, first, n)
+                self._conclude(&block, first, n)
+                first += n
         self._classes.n = rows
 
     @property
@@ -427,10 +336,10 @@ cdef class Classifier:
         rows = np.zeros((self._link_count, 5), dtype=np.uint64)
         for index in range(self._link_count):
             device = <uint32_t>(self._link_order[index] >> 32)
-            if device < self.t.devices:
+            if device < self.t.n_devices:
                 rows[index, 0] = device
-            elif device < self.t.devices + MAX_AGENTS:
-                agent = self._unknown[device - self.t.devices]
+            elif device < self.t.n_devices + MAX_AGENTS:
+                agent = self._unknown[device - self.t.n_devices]
                 rows[index, 1] = agent.version
                 rows[index, 2] = agent.hi
                 rows[index, 3] = agent.lo
@@ -449,22 +358,21 @@ cdef class Classifier:
             index = self._unknown_slots[slot] - 1
             if (self._unknown[index].version == version and self._unknown[index].hi == hi
                     and self._unknown[index].lo == lo):
-                return self.t.devices + index
+                return self.t.n_devices + index
             slot = (slot + 1) & (AGENT_SLOTS - 1)
         index = self._unknown_count
         if index == MAX_AGENTS:
-            return self.t.devices + MAX_AGENTS
+            return self.t.n_devices + MAX_AGENTS
         self._unknown[index].version = version
         self._unknown[index].hi = hi
         self._unknown[index].lo = lo
         self._unknown_slots[slot] = index + 1
         self._unknown_count = index + 1
-        return self.t.devices + index
+        return self.t.n_devices + index
 
-    cdef uint32_t _link(self, uint32_t interface, uint32_t device, uint32_t if_index) noexcept nogil:
+    cdef uint32_t _new_link(self, uint32_t device, uint32_t if_index) noexcept nogil:
+        """Return the link code of a port that the registry does not know."""
         cdef uint64_t key, slot
-        if interface:
-            return self.t.ports[interface].link
         key = <uint64_t>device << 32 | if_index
         slot = mix(key) & (LINK_SLOTS - 1)
         while self._link_codes[slot]:
@@ -479,156 +387,57 @@ cdef class Classifier:
         self._link_count += 1
         return self._link_codes[slot]
 
-    cdef inline void _place(self, Py_ssize_t row, Place *p) noexcept nogil:
-        # Ports and routing instance.
-        cdef const Lookup *t = &self.t
-        cdef const Rows *r = &self.r
-        cdef uint32_t input_value = r.input[row], output_value = r.output[row], vlan
-        cdef bint input_known = is_port(r.input_format[row], input_value)
-        cdef bint output_known = is_port(r.output_format[row], output_value)
-        cdef const Port *ingress
-        p.device = self._agents[r.datagram[row]]
-        p.input_row = 0
-        p.output_row = 0
-        p.mapped = 0
-        p.count_in = input_known
-        p.count_out = output_known
-        if p.device < t.devices:
-            if input_known:
-                p.input_row = find(t.interfaces, t.interface_mask, <uint64_t>p.device << 32 | input_value)
-            if output_known:
-                p.output_row = find(t.interfaces, t.interface_mask, <uint64_t>p.device << 32 | output_value)
-            if input_known and output_known:
-                if t.device_sampling[p.device] == BOTH:
-                    p.count_out = (r.source_class[row] == 0 and r.source_index[row] == output_value
-                                   and r.source_index[row] != input_value)
-                    p.count_in = not p.count_out
-            elif not input_known and not output_known:
-                p.mapped = find(t.sources, t.source_mask,
-                                <uint64_t>p.device << 40 | <uint64_t>(r.source_class[row] & 0xFF) << 32
-                                | r.source_index[row])
-        ingress = &t.ports[p.input_row if p.input_row else p.mapped]
-        p.labelled = ingress.labelled
-        p.instance = ingress.instance
-        if not p.instance:
-            vlan = r.vlan_id[row]
-            p.instance = t.vlan_instance[vlan if vlan < 4096 else 0]
-
-    cdef inline void _match_ends(self, Py_ssize_t row, Place *p) noexcept nogil:
-        cdef const Rows *r = &self.r
-        cdef uint8_t version = r.ip_version[row]
-        p.source = 0
-        p.destination = 0
-        if version and not p.labelled:
-            p.source = find_leaf(&self.t, p.instance, version, r.source_hi[row], r.source_lo[row])
-            p.destination = find_leaf(&self.t, p.instance, version, r.destination_hi[row], r.destination_lo[row])
-
-    cdef inline void _classify_row(self, Py_ssize_t row, const Place *p) noexcept nogil:
-        cdef const Lookup *t = &self.t
-        cdef const Rows *r = &self.r
+    cdef void _conclude(self, const Block *b, Py_ssize_t first, uint32_t n) noexcept nogil:
+        """Decide between the ends, and write the class columns."""
+        cdef Lookup t = self.t              # copies that no store below can change
+        cdef Rows r = self.r
+        cdef Py_ssize_t row
         cdef const Leaf *source
         cdef const Leaf *destination
-        cdef const Port *port
-        cdef Rule forward, backward
-        cdef uint32_t source_department, destination_department, owner
-        cdef uint32_t application = 0, department = 0, peer = 0, source_zone = 0, destination_zone = 0
-        cdef uint32_t link_in = 0, link_out = 0, meter = 0
-        cdef uint32_t source_port, destination_port, protocol
-        cdef uint8_t version = r.ip_version[row]
-        cdef uint8_t direction = DIRECTION_UNKNOWN, category = COUNT_ALL
-        cdef int server
-        cdef bint source_inside, destination_inside, backward_wins, inward, outward
-        if p.labelled:
-            application = APPLICATION_LABELLED
-        elif version:
-            source = &t.leaves[p.source]
-            destination = &t.leaves[p.destination]
-            source_zone = source.zone
-            destination_zone = destination.zone
-            protocol = <uint32_t>r.protocol[row] << 16
-            source_port = r.source_port[row]
-            destination_port = r.destination_port[row]
-            forward = find_rule(t, destination, protocol | destination_port)
-            backward = find_rule(t, source, protocol | source_port)
-            server = NEITHER
-            if backward.rank or forward.rank:
-                if backward.rank != forward.rank:
-                    backward_wins = backward.rank > forward.rank
-                elif source_port != destination_port:
-                    backward_wins = source_port < destination_port
-                elif r.source_hi[row] != r.destination_hi[row]:
-                    backward_wins = r.source_hi[row] < r.destination_hi[row]
-                else:
-                    backward_wins = r.source_lo[row] < r.destination_lo[row]
-                application = backward.application if backward_wins else forward.application
-                server = SOURCE if backward_wins else DESTINATION
-            source_inside = source.place == INSIDE
-            destination_inside = destination.place == INSIDE
-            if source_inside and destination_inside:
-                category = COUNT_INTERNAL
-                direction = INTERNAL
-            else:
-                if (source.place == UNREGISTERED or source.place == INTERNET
-                        or destination.place == UNREGISTERED or destination.place == INTERNET):
-                    category = COUNT_EXIT
-                else:
-                    category = COUNT_UPLINK
-                direction = INBOUND if destination_inside else (OUTBOUND if source_inside else TRANSIT)
-            source_department = source.department
-            destination_department = destination.department
+        cdef const Port *ingress
+        cdef const Port *egress
+        cdef const Port *mapped
+        cdef Way way
+        cdef uint32_t forward, backward
+        cdef uint32_t i, is_server_source, application, owner, department, peer, link_in, link_out, meter, is_swapped
+        for i in range(n):
+            row = first + i
+            source, destination = &t.leaves[b.source[i]], &t.leaves[b.destination[i]]
+            forward, backward = b.forward[i] & ORDER_MASK, b.backward[i] & ORDER_MASK
+            # Where nobody is known to serve, both are 0, and the client is the end with the higher port.
+            is_server_source = (backward > forward) | (
+                (backward == forward) & (r.source_port[row] < r.destination_port[row]))
+            if backward == forward and forward and r.source_port[row] == r.destination_port[row]:
+                is_server_source = (r.source_hi[row] < r.destination_hi[row]
+                                    or (r.source_hi[row] == r.destination_hi[row]
+                                        and r.source_lo[row] < r.destination_lo[row]))
+            application = pick(is_server_source, b.backward[i], b.forward[i]) >> ORDER_BITS
             owner = t.application_owner[application]
-            if owner and server == SOURCE:
-                source_department = owner
-            elif owner and server == DESTINATION:
-                destination_department = owner
-            if server == NEITHER:
-                server = SOURCE if source_port < destination_port else DESTINATION
-            if direction == INBOUND or (direction == INTERNAL and server == SOURCE):
-                department = destination_department
-                peer = source_department
-            else:
-                department = source_department
-                peer = destination_department
-
-        if p.count_in:
-            link_in = self._link(p.input_row, p.device, r.input[row])
-        if p.count_out:
-            link_out = self._link(p.output_row, p.device, r.output[row])
-        if p.count_in and t.ports[p.input_row].counts & category:
-            meter = t.ports[p.input_row].metering
-        elif p.count_out and t.ports[p.output_row].counts & category:
-            meter = t.ports[p.output_row].metering
-        if p.mapped:
-            # Which way the packet crossed the port follows from which of its ends lies beyond it.
-            port = &t.ports[p.mapped]
-            inward = direction == INBOUND
-            outward = direction == OUTBOUND
-            if port.faces == FACES_INSIDE:
-                inward, outward = outward, inward
-            link_in = port.link if inward else 0
-            link_out = port.link if outward else 0
-            if port.counts & category:
-                meter = port.metering
-
-        r.link_in[row] = link_in
-        r.link_out[row] = link_out
-        r.metering_point[row] = meter
-        r.direction[row] = direction
-        r.department[row] = department
-        r.peer_department[row] = peer
-        r.application[row] = application
-        r.source_zone[row] = source_zone
-        r.destination_zone[row] = destination_zone
-        r.service_class[row] = t.dscp_class[r.dscp[row] & 63] if version else 0
-
-
-cdef Slot *hash_slots(const uint64_t[::1] keys, const uint32_t[::1] values) except NULL:
-    """Lay keys and values of a hash table side by side."""
-    cdef Py_ssize_t slot
-    cdef Slot *slots = <Slot *>PyMem_Calloc(keys.shape[0], sizeof(Slot))
-    if slots == NULL:
-        raise MemoryError()
-    for slot in range(keys.shape[0]):
-        slots[slot].key = keys[slot]
-        slots[slot].value = values[slot]
-    return slots
+            way = self._ways[pick(b.plain[i], <uint32_t>source.place * PLACES + destination.place, PLACES * PLACES)]
+            department = pick((owner != 0) & is_server_source, owner, source.department)
+            peer = pick((owner != 0) & (1 ^ is_server_source), owner, destination.department)
+            is_swapped = (way.direction == INBOUND) | ((way.direction == INTERNAL) & is_server_source)
+            ingress, egress = &t.ports[b.port_in[i]], &t.ports[b.port_out[i]]
+            link_in, link_out = ingress.link, egress.link
+            meter = pick((ingress.counts & way.category) != 0, ingress.metering,
+                         egress.metering & (0 - <uint32_t>((egress.counts & way.category) != 0)))
+            if b.counted[i] & 1 and not b.port_in[i]:
+                link_in = self._new_link(b.device[i], r.input[row])
+            if b.counted[i] & 2 and not b.port_out[i]:
+                link_out = self._new_link(b.device[i], r.output[row])
+            if b.mapped[i]:
+                # Which way the packet crossed the port follows from which of its ends lies beyond it.
+                mapped = &t.ports[b.mapped[i]]
+                link_in = mapped.link if way.direction == (OUTBOUND if mapped.faces == FACES_INSIDE else INBOUND) else 0
+                link_out = mapped.link if way.direction == (INBOUND if mapped.faces == FACES_INSIDE else OUTBOUND) else 0
+                meter = mapped.metering if mapped.counts & way.category else 0
+            r.link_in[row] = link_in
+            r.link_out[row] = link_out
+            r.metering_point[row] = meter
+            r.direction[row] = way.direction
+            r.department[row] = pick(is_swapped, peer, department)
+            r.peer_department[row] = pick(is_swapped, department, peer)
+            r.application[row] = pick(b.labelled[i], APPLICATION_LABELLED, application)
+            r.source_zone[row] = source.zone
+            r.destination_zone[row] = destination.zone
+            r.service_class[row] = t.dscp_class[r.dscp[row] & 63] & <uint8_t>(0 - (r.ip_version[row] != 0))

@@ -204,13 +204,15 @@ class _Compiler:
                 hosts_of = [leaf for leaf in own if leaf.version == 6 and leaf.length == FAMILY_BITS[6]]
                 hashed = {leaf.number for leaf in hosts_of}
                 wide = [(p.octets, p.length, p.number) for p in own if p.number not in hashed]
-                roots[instance, family] = builder.add(wide) if wide else empty
+                # An IPv4 trie also holds what the common table says; IPv6 hosts stand before both tries.
+                common = int(roots[0, family]) if version == 4 and instance else None
+                roots[instance, family] = builder.add(wide, common) if wide else common or empty
                 for leaf in hosts_of:
                     hosts[instance << 8 | version, *_halves(version, leaf.network)] = leaf.number
         roots[self.default_instance] = roots[0]
         if self.default_instance:
-            common = [(key, number) for key, number in hosts.items() if key[0] >> 8 == 0]
-            hosts |= {(self.default_instance << 8 | key[0], *key[1:]): number for key, number in common}
+            shared = [(key, number) for key, number in hosts.items() if key[0] >> 8 == 0]
+            hosts |= {(self.default_instance << 8 | key[0], *key[1:]): number for key, number in shared}
         keys, numbers = _address_table([(*key, number) for key, number in hosts.items()])
         return {"trie_nodes": builder.nodes(), "trie_roots": roots, "host_keys": keys, "host_leaves": numbers}
 

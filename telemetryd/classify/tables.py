@@ -9,7 +9,8 @@ Layout of every table, shared by the compiled classifier (``ext/match.pyx``) and
 * **Prefix trie.** ``trie_nodes`` has shape (nodes, 256), uint32: one octet of the address a level. An
   entry is a leaf number, or a child's node number with the top bit set. ``trie_roots`` has shape
   (instances + 1, 2): the root node per routing instance for IPv4 and IPv6; row 0 is the common table,
-  asked when the instance's own has no match. Leaf 0 means "not registered".
+  asked when the instance's own has no match; for IPv4 the instances' tries hold its answers themselves.
+  Leaf 0 means "not registered".
 * **Leaves.** Department, zone, kind of place and rule group of a prefix.
 * **Rules.** For rule group g, ``rule_starts[g]:rule_starts[g + 1]`` is a sorted list of intervals
   over ``protocol << 16 | port`` that covers the whole range; each names an application and a rank. The

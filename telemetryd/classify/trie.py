@@ -32,7 +32,12 @@ class TrieBuilder:
         self._nodes[node] = fill
         return node
 
-    def add(self, prefixes: Iterable[tuple[bytes, int, int]]) -> int:
+    def _copy(self, node: int) -> int:
+        copy = self._allocate(0)
+        self._nodes[copy] = self._nodes[node]
+        return copy
+
+    def add(self, prefixes: Iterable[tuple[bytes, int, int]], otherwise: int | None = None) -> int:
         """Build the trie of one instance and family and return its root node.
 
         Parameters
@@ -40,8 +45,12 @@ class TrieBuilder:
         prefixes:
             (network address of 4 or 16 octets, prefix length, leaf number); leaf numbers below 2^31. Of
             two equal prefixes the later one wins.
+        otherwise:
+            Root of a trie of the same family that answers where none of the prefixes covers an address. The two
+            share the nodes in which they do not differ.
         """
-        root = self._allocate(0)
+        root = self._allocate(0) if otherwise is None else self._copy(otherwise)
+        own = {root}
         # Shorter prefixes first: a longer one then overwrites its part of what they filled.
         for network, length, leaf in sorted(prefixes, key=lambda prefix: prefix[1]):
             node = root
@@ -49,10 +58,12 @@ class TrieBuilder:
             while length > 8 * (level + 1):
                 slot = network[level]
                 entry = int(self._nodes[node, slot])
-                if not entry & CHILD:
-                    entry = self._allocate(entry) | CHILD
-                    self._nodes[node, slot] = entry
-                node = entry & ~CHILD
+                child = entry & ~CHILD
+                if child not in own or not entry & CHILD:
+                    child = self._copy(child) if entry & CHILD else self._allocate(entry)
+                    own.add(child)
+                    self._nodes[node, slot] = child | CHILD
+                node = child
                 level += 1
             span = 1 << (8 * (level + 1) - length)
             start = network[level] if length else 0
