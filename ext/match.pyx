@@ -398,7 +398,7 @@ cdef class Classifier:
         cdef const Port *egress
         cdef const Port *mapped
         cdef Way way
-        cdef uint32_t forward, backward
+        cdef uint32_t forward, backward, inward, outward
         cdef uint32_t i, is_server_source, application, owner, department, peer, link_in, link_out, meter, is_swapped
         for i in range(n):
             row = first + i
@@ -428,8 +428,9 @@ cdef class Classifier:
             if b.mapped[i]:
                 # Which way the packet crossed the port follows from which of its ends lies beyond it.
                 mapped = &t.ports[b.mapped[i]]
-                link_in = mapped.link if way.direction == (OUTBOUND if mapped.faces == FACES_INSIDE else INBOUND) else 0
-                link_out = mapped.link if way.direction == (INBOUND if mapped.faces == FACES_INSIDE else OUTBOUND) else 0
+                inward, outward = (OUTBOUND, INBOUND) if mapped.faces == FACES_INSIDE else (INBOUND, OUTBOUND)
+                link_in = mapped.link if way.direction == inward else 0
+                link_out = mapped.link if way.direction == outward else 0
                 meter = mapped.metering if mapped.counts & way.category else 0
             r.link_in[row] = link_in
             r.link_out[row] = link_out

@@ -83,12 +83,11 @@ class Windows:
         row = 0
         while (row := self._accumulator.add(row)) < self._samples.n:
             self._make_room(int(self._datagrams["ts_ns"][self._samples["datagram"][row]]), closed)
-        if self._datagrams.n:
+        if self._tolerance_ns is not None and self._datagrams.n:
             newest = int(self._datagrams["ts_ns"][: self._datagrams.n].max())
             if self._greatest_ns is None or newest > self._greatest_ns:
                 self._greatest_ns = newest
-            if self._tolerance_ns is not None:
-                closed += self.advance(self._greatest_ns - self._tolerance_ns)
+            closed += self.advance(self._greatest_ns - self._tolerance_ns)
         return closed
 
     def advance(self, watermark_ns: int) -> list[UsageWindow]:
