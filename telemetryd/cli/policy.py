@@ -45,7 +45,7 @@ DemandFile = Annotated[
 At = Annotated[
     str | None,
     typer.Option(
-        "--at", metavar="TIME", help='Local time, such as "2026-11-28 09:00". Default: now.', show_default=False
+        "--at", metavar="TIME", help='The city\'s time, such as "2026-11-28 09:00". Default: now.', show_default=False
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object (docs/policy.md).")]
@@ -64,7 +64,7 @@ def check(policies: Files, registry: Directory = None, at: At = None, as_json: A
     known = _registry(registry)
     try:
         loaded = _load(policies, known)
-        conflicts = [found for policy in loaded.policies for found in admit(policy, known, _local(policy, at))]
+        conflicts = [found for policy in loaded.policies for found in admit(policy, known, _local(policy, at, known))]
         if refused := [_problem(conflict) for conflict in conflicts if not conflict.state]:
             raise ProblemsError(refused)
     except ProblemsError as error:
@@ -96,7 +96,7 @@ def show(policies: Files, registry: Directory = None, at: At = None, as_json: As
     loaded = _load(policies, known)
     rows: list[dict[str, Any]] = []
     for policy in loaded.policies:
-        active = active_at(policy, _local(policy, at))
+        active = active_at(policy, _local(policy, at, known))
         for link in policy.file.links:
             for direction in policy.directions:
                 root = outline(policy, known, active, capacity_bps(link, direction, known))
@@ -265,8 +265,11 @@ def _moment(at: str | None, zone: Any) -> datetime:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=zone)
 
 
-def _local(policy: Policy, at: str | None) -> datetime:
-    return _moment(at, policy.zone).astimezone(policy.zone).replace(tzinfo=None)
+def _local(policy: Policy, at: str | None, registry: Registry) -> datetime:
+    """Return the time that was asked for, the city's where it says no zone, as the policy's local time."""
+    from zoneinfo import ZoneInfo
+
+    return _moment(at, ZoneInfo(registry.city.time_zone)).astimezone(policy.zone).replace(tzinfo=None)
 
 
 def _problem(conflict: Conflict) -> Problem:
