@@ -29,20 +29,20 @@ _LEAF_LEVELS: Final[tuple[Level, ...]] = ("department", "application")
 
 @dataclass(slots=True)
 class Placed:
-    """A link and direction with its tree, its demands and its allocation.
+    """A link and direction with its tree and its demands; nodes are numbered as they came, the link is 0.
 
     Attributes
     ----------
     policy, link, direction, capacity_bps:
         Which.
     names:
-        Names from the link down to each node, in the caller's numbering of the tree; () for the link.
-    rules:
-        Terms of each node.
+        Names from the link down to each node; () for the link.
+    rules, parents:
+        Terms of each node, and the node above it, -1 for the link.
     demands:
-        Node -> the demand that it is the leaf of.
-    tree, demand, allocation:
-        What was divided, and how.
+        Leaf -> the first demand that came for it.
+    bps:
+        Leaf -> bit/s demanded.
     """
 
     policy: Policy
