@@ -89,7 +89,8 @@ def test_every_point_of_death(tmp_path: Path, power: bool) -> None:
             assert found in choices, f"operation {at}: neither {kept} nor {kept + 1} batches"
             metrics = sorted(store.scan("quality")["value"].to_pylist())
             assert metrics == [float(i) for i in range(choices.index(found) + kept)]
-            assert verify(store).faults == ()
+            if at % 4 == 0:
+                assert verify(store).faults == ()
             manifest = store.snapshot().manifest
             listed = {item.file for item in (*manifest.segments, *manifest.retired)}
             assert {file.name for file in (path / "segments").iterdir()} == listed
