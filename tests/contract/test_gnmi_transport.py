@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
@@ -251,5 +252,38 @@ def test_a_target_that_dies_in_the_middle(transport: str) -> None:
             async with asyncio.timeout(TIMEOUT_S):
                 await call
         assert caught.value.status in (Status.UNAVAILABLE, Status.CANCELLED)
+
+    asyncio.run(story())
+
+
+def test_a_taker_that_needs_time_slows_the_target(transport: str) -> None:
+    """What is not read yet stays with the target: it cannot send more than the windows and buffers hold."""
+    sent = 0
+
+    async def serve(incoming: Requests, context: Context) -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(200):
+            yield bytes(1 << 20)
+            sent += 1
+
+    async def story() -> None:
+        taken = Taken()
+
+        def slow(*arguments: Any) -> float:
+            taken(*arguments)
+            return 60.0
+
+        async with GrpcioTarget(serve) as target:
+            call = asyncio.create_task(open_transport(endpoint(target.port, transport)).subscribe(requests(b"r"), slow))
+            await taken.wait_for(1)
+            before = -1
+            while sent != before:  # until it stands still
+                before = sent
+                await asyncio.sleep(0.5)
+            assert sent < 100
+            assert len(taken.messages) < 20
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
 
     asyncio.run(story())

@@ -38,7 +38,8 @@ class GrpcTransport:
             try:
                 async for message in call:
                     lengths[0] = len(message)
-                    on_messages(np.frombuffer(message, np.uint8), _OFFSET, lengths, time.time_ns())
+                    if pause_s := on_messages(np.frombuffer(message, np.uint8), _OFFSET, lengths, time.time_ns()):
+                        await asyncio.sleep(pause_s)
             except asyncio.CancelledError:
                 # gRPC cancels the call, and with it whoever reads, when the requests fail: nobody has cancelled us.
                 if sent.failure is not None:

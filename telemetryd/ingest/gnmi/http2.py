@@ -136,6 +136,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._heard = time.monotonic()
         self._pinged: float | None = None
         self._keepalive: asyncio.TimerHandle | None = None
+        self._paused: asyncio.TimerHandle | None = None
 
     # --- the connection -------------------------------------------------------------------------------------
 
@@ -194,6 +195,9 @@ class _Connection(asyncio.BufferedProtocol):
         """Say goodbye and close; the stream is cancelled if it is not over."""
         if self._keepalive is not None:
             self._keepalive.cancel()
+        if self._paused is not None:  # the other side's goodbye is to be read
+            self._paused.cancel()
+            self._resume()
         transport = self._transport
         if transport is None or self._lost.is_set():
             return
@@ -301,8 +305,22 @@ class _Connection(asyncio.BufferedProtocol):
     def _hand_on(self, received_ns: int) -> None:
         buffer, offsets, lengths = self._splitter.messages()
         if len(offsets):
-            self._on_messages(buffer, offsets, lengths, received_ns)
+            self._pause(self._on_messages(buffer, offsets, lengths, received_ns) or 0.0)
         self._splitter.release()
+
+    def _pause(self, seconds: float) -> None:
+        """Read nothing for a while; the windows fill up, and the target waits."""
+        if seconds and self._transport is not None and not self._lost.is_set():
+            if self._paused is None:
+                self._transport.pause_reading()
+            else:
+                self._paused.cancel()
+            self._paused = asyncio.get_running_loop().call_later(seconds, self._resume)
+
+    def _resume(self) -> None:
+        self._paused, self._heard, self._pinged = None, time.monotonic(), None
+        if self._transport is not None and not self._lost.is_set():
+            self._transport.resume_reading()
 
     def _discard(self) -> None:
         """Read on after the end, so that the goodbye can be sent: nothing of it matters."""
@@ -406,6 +424,8 @@ class _Connection(asyncio.BufferedProtocol):
         if self.over.done() or self._lost.is_set():
             return
         period, now = self._endpoint.keepalive_s, time.monotonic()
+        if self._paused is not None:  # nothing can be heard
+            self._heard, self._pinged = now, None
         if self._pinged is not None and now - self._pinged >= period:
             self._end(Status.UNAVAILABLE, f"no sign of life for {now - self._heard:.0f} s")
             return

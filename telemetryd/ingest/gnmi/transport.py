@@ -22,8 +22,9 @@ DEFAULT_PORT: Final = 9339  # IANA: gnmi-gnoi
 SUBSCRIBE: Final = "/gnmi.gNMI/Subscribe"
 
 #: Called on the event loop with whole messages: a buffer, offsets and lengths in it (int64, shape (n,)), and the time
-#: of reception in ns since the epoch. The buffer is used again afterwards: copy what is kept.
-OnMessages = Callable[[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64], int], None]
+#: of reception in ns since the epoch. The buffer is used again afterwards: copy what is kept. It returns for how many
+#: seconds nothing more is to be read, so that flow control slows the target; None or 0 for none.
+OnMessages = Callable[[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64], int], float | None]
 
 
 class Status(IntEnum):
