@@ -7,7 +7,9 @@ what this does: the names are numbers in the files already, and adding up by num
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from telemetryd.store.columns import NOT_KNOWN, TABLE_NAMES
-from telemetryd.store.cover import Plan
+from telemetryd.store.cover import Piece, Plan
 from telemetryd.store.embedded import Snapshot
 from telemetryd.store.manifest import QUALITY, USAGE
 from telemetryd.store.select import segments_of
@@ -185,7 +187,14 @@ class Scan:
 
 
 def scan(
-    snapshot: Snapshot, plan: Plan, from_ns: int, bins: int, bin_ns: int, *, tables: tuple[str, ...] = TABLE_NAMES
+    snapshot: Snapshot,
+    plan: Plan,
+    from_ns: int,
+    bins: int,
+    bin_ns: int,
+    *,
+    tables: tuple[str, ...] = TABLE_NAMES,
+    by_application: bool = True,
 ) -> Scan:
     """Add up the rows of a plan in ``bins`` bins of ``bin_ns`` from ``from_ns`` on.
 
@@ -193,6 +202,8 @@ def scan(
     ----------
     tables:
         Which tables to add up; rows of the other one count only as a sign that something was collected.
+    by_application:
+        Add up by application too, which costs a third of the time.
 
     Raises
     ------
@@ -202,7 +213,8 @@ def scan(
     found = Scan(np.zeros(bins), Lanes(bins), Lanes(bins), Lanes(bins))
     link_codes: Codes = Codes()
     is_seen = np.zeros(bins, dtype=bool)
-    for rows in _rows(snapshot, plan, from_ns, bins, bin_ns, found, link_codes):
+    names = [name for name in _NAMES if by_application or name != "application"]
+    for rows in _rows(snapshot, plan, from_ns, bins, bin_ns, found, link_codes, names):
         is_seen[rows.bins] = True
         found.samples += int(rows.values["samples"].sum())
         is_total = rows.codes["table"] == TABLE_NAMES.index("totals")
@@ -224,7 +236,7 @@ def count_samples(snapshot: Snapshot, plan: Plan) -> int:
 
 
 def _add_totals(found: Scan, rows: _Rows, of: NDArray[np.intp], link_codes: Codes) -> None:
-    department, application = rows.codes["department"][of], rows.codes["application"][of]
+    department = rows.codes["department"][of]
     direction, link = rows.codes["direction"][of], rows.codes["link"][of]
     width = len(link_codes) * _DIRECTIONS
     grouped = _group(department * width + link * _DIRECTIONS + direction, rows, of)
@@ -243,8 +255,10 @@ def _add_totals(found: Scan, rows: _Rows, of: NDArray[np.intp], link_codes: Code
         strict=True,
     ):
         found.by_point.setdefault((*name, way), Total()).add(octets, variance, largest)
-    sizes = len(departments), len(found.application), _DIRECTIONS
-    found.by_application.add((department, application, direction), sizes, rows, of)
+    if "application" in rows.codes:
+        application = rows.codes["application"][of]
+        sizes = len(departments), len(found.application), _DIRECTIONS
+        found.by_application.add((department, application, direction), sizes, rows, of)
 
 
 def _add_links(found: Scan, rows: _Rows, of: NDArray[np.intp], link_codes: Codes) -> None:
@@ -282,7 +296,14 @@ def _group(keys: NDArray[np.int64], rows: _Rows, of: NDArray[np.intp]) -> _Group
 
 
 def _rows(
-    snapshot: Snapshot, plan: Plan, from_ns: int, bins: int, bin_ns: int, found: Scan, link_codes: Codes
+    snapshot: Snapshot,
+    plan: Plan,
+    from_ns: int,
+    bins: int,
+    bin_ns: int,
+    found: Scan,
+    link_codes: Codes,
+    names: list[str],
 ) -> Iterator[_Rows]:
     known = {
         "table": Codes({name: code for code, name in enumerate(TABLE_NAMES)}),
@@ -291,14 +312,14 @@ def _rows(
         "department": found.department,
         "application": found.application,
     }
-    for table in _tables(snapshot, plan, USAGE, ["time", *_VALUES], list(_NAMES)):
+    for table in _tables(snapshot, plan, USAGE, ["time", *_VALUES], names):
         places = (table["time"].to_numpy() - from_ns) // bin_ns
         inside = (places >= 0) & (places < bins)
         if not inside.all():
             table, places = table.filter(pa.array(inside)), places[inside]
         if not table.num_rows:
             continue
-        codes = {name: known[name].of(_combined(table[name])) for name in _NAMES}
+        codes = {name: known[name].of(_combined(table[name])) for name in names}
         yield _Rows(codes, {name: table[name].to_numpy() for name in _VALUES}, places)
 
 
@@ -315,20 +336,44 @@ def _tables(snapshot: Snapshot, plan: Plan, kind: str, values: list[str], names:
         mixed = any(not present <= set(origins) for origins in pieces.values())
         wanted = list(dict.fromkeys([*values, *names, "time", *(["origin"] if mixed else [])]))
         for segment in segments:
-            dictionaries = [*names, "origin"]
-            with pq.ParquetFile(snapshot.path(segment), read_dictionary=dictionaries, memory_map=True) as file:
+            reads: list[tuple[int, dict[Piece, tuple[str, ...]], bool]] = []
+            with pq.ParquetFile(snapshot.path(segment)) as file:
                 for group in range(file.num_row_groups):
                     statistics = file.metadata.row_group(group).column(0).statistics
                     first, last = (statistics.min, statistics.max) if statistics else (segment.first_ns, segment.end_ns)
                     near = {p: o for p, o in pieces.items() if p.from_ns <= last and first < p.to_ns}
-                    if not near:
-                        continue
-                    table = file.read_row_group(group, columns=wanted)
                     whole = any(p.from_ns <= first and last < p.to_ns and present <= set(o) for p, o in near.items())
-                    yield table if whole else table.filter(pa.array(_belongs(table, near, mixed)))
+                    if near:
+                        reads.append((group, near, whole))
+            yield from _ahead(snapshot.path(segment), reads, wanted, [*names, "origin"], mixed)
 
 
-def _belongs(table: pa.Table, pieces: Mapping[Any, tuple[str, ...]], mixed: bool) -> NDArray[np.bool_]:
+def _ahead(
+    path: Path,
+    reads: list[tuple[int, dict[Piece, tuple[str, ...]], bool]],
+    wanted: list[str],
+    dictionaries: list[str],
+    mixed: bool,
+) -> Iterator[pa.Table]:
+    """Yield the row groups of a file, the next one being decoded by a thread while the caller is busy."""
+    with (
+        pq.ParquetFile(path, read_dictionary=dictionaries, memory_map=True) as file,
+        ThreadPoolExecutor(1) as decoder,
+    ):
+        groups = [group for group, _, _ in reads]
+
+        def decode(place: int) -> Future[pa.Table] | None:
+            return decoder.submit(file.read_row_group, groups[place], columns=wanted) if place < len(groups) else None
+
+        coming = decode(0)
+        for place, (_, near, whole) in enumerate(reads, 1):
+            assert coming is not None
+            table = coming.result()
+            coming = decode(place)
+            yield table if whole else table.filter(pa.array(_belongs(table, near, mixed)))
+
+
+def _belongs(table: pa.Table, pieces: Mapping[Piece, tuple[str, ...]], mixed: bool) -> NDArray[np.bool_]:
     """Tell which rows lie in one of the pieces, and are of its origins."""
     time = table["time"].to_numpy()
     chosen = np.zeros(len(time), dtype=bool)

@@ -137,7 +137,7 @@ def _earlier(snapshot: Snapshot, month: Month, recall: Recall) -> Json | Found |
     if not has_data(snapshot, month):
         return None
     try:
-        return look(snapshot, month)
+        return look(snapshot, month, by_application=False)
     except InputError:
         # Retention has left only windows that are too coarse: nothing can be said of it.
         return None

@@ -37,7 +37,7 @@ def before(snapshot: Snapshot, month: Month, recall: Recall, scanned: Mapping[st
         elif known is not None:
             _add(found, known)
         elif has_data(snapshot, other) and _is_hourly(snapshot, other):
-            _add(found, daily_links(look(snapshot, _by_hours(other), ("link_usage",))))
+            _add(found, daily_links(look(snapshot, _by_hours(other), ("link_usage",), by_application=False)))
     return found
 
 
@@ -65,7 +65,7 @@ def forecasts(store: Store, registry: Registry, names: Sequence[str]) -> Json:
             if record is not None and record["time_zone"] == str(zone):
                 _add(days, record)
             elif has_data(snapshot, month):
-                _add(days, daily_links(look(snapshot, _by_hours(month), ("link_usage",))))
+                _add(days, daily_links(look(snapshot, _by_hours(month), ("link_usage",), by_application=False)))
             month = month.previous
         # The last day has not had its busy hour for certain.
         for known in days.values():

@@ -27,11 +27,14 @@ def plan_of(snapshot: Snapshot, month: Month) -> cover.Plan:
     return cover.plan(snapshot.manifest, month.from_ns, month.to_ns, lambda span_ns: month.bin_ns % span_ns == 0)
 
 
-def look(snapshot: Snapshot, month: Month, tables: tuple[str, ...] = TABLE_NAMES) -> Found:
-    """Scan a month; only what is needed of ``tables``."""
+def look(
+    snapshot: Snapshot, month: Month, tables: tuple[str, ...] = TABLE_NAMES, *, by_application: bool = True
+) -> Found:
+    """Scan a month; only what is needed of ``tables``, with or without the applications."""
     plan = plan_of(snapshot, month)
-    first = int(month.starts[0])
-    return Found(month, scan(snapshot, plan, first, len(month.starts), month.bin_ns, tables=tables))
+    first, count = int(month.starts[0]), len(month.starts)
+    found = scan(snapshot, plan, first, count, month.bin_ns, tables=tables, by_application=by_application)
+    return Found(month, found)
 
 
 def has_data(snapshot: Snapshot, month: Month) -> bool:

@@ -161,6 +161,12 @@ MESSAGES: Final[dict[str, tuple[str, str]]] = {
         "Nothing is known of these: they are blind, not idle, and no figure holds their traffic.",
         "以下链路与接口无遥测数据：并非无流量，任何统计值均不含其流量。",
     ),
+    "links_unseen": ("Links without a sample this month", "本月无采样的链路"),
+    "links_unseen_note": (
+        "No sample came of these links: idle or blind, nobody can tell.",
+        "以下链路本月无任何采样：无流量或为盲点，无法判断。",
+    ),
+    "links_unseen_kind": ("{kind} ({count}): {names}", "{kind}（{count}条）：{names}"),
     "state": ("State", "状态"),
     "state_blind": ("blind", "盲点"),
     "state_unseen": ("no sample this month", "本月无采样"),

@@ -30,6 +30,7 @@ def links_section(record: Json, words: Words) -> Section:
     if record["link_groups"]:
         blocks.append(_groups(record, words))
     blocks.append(_blind(record, words))
+    blocks += _unseen(record, words)
     return Section("links", words("links"), blocks)
 
 
@@ -123,8 +124,23 @@ def _blind(record: Json, words: Words) -> Table:
             words(f"state_{link['state']}"),
             link["reason"] or "",
         ]
-        for link in sorted(record["links"], key=lambda link: link["state"])
-        if link["state"] != "observed"
+        for link in record["links"]
+        if link["state"] == "blind"
     ]
     rows += [["", "", port["port"], words("state_blind"), port["reason"] or ""] for port in _other_blind_ports(record)]
-    return Table(words("links_blind"), columns, rows, words("links_blind_note"))
+    return Table(words("links_blind"), columns if rows else [], rows, words("links_blind_note"))
+
+
+def _unseen(record: Json, words: Words) -> list[Block]:
+    """Return the links of which no sample came, as running text: they may be hundreds."""
+    kinds: dict[str, list[str]] = {}
+    for link in record["links"]:
+        if link["state"] == "unseen":
+            kinds.setdefault(link["kind"], []).append(words.title(link["name"], link["title"]))
+    if not kinds:
+        return []
+    lines = [
+        words("links_unseen_kind", kind=words(f"kind_{kind}"), count=len(names), names=", ".join(names))
+        for kind, names in kinds.items()
+    ]
+    return [Table(words("links_unseen"), [], [], words("links_unseen_note")), *(Paragraph(line) for line in lines)]

@@ -18,7 +18,16 @@ from reportlab.lib.styles import ParagraphStyle
 from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.cidfonts import UnicodeCIDFont
 from reportlab.pdfgen.canvas import Canvas
-from reportlab.platypus import BaseDocTemplate, Flowable, Frame, PageBreak, PageTemplate, Paragraph, Spacer
+from reportlab.platypus import (
+    BaseDocTemplate,
+    CondPageBreak,
+    Flowable,
+    Frame,
+    PageBreak,
+    PageTemplate,
+    Paragraph,
+    Spacer,
+)
 from reportlab.platypus import Table as Grid
 
 from telemetryd.store.report import chart as charts
@@ -30,7 +39,10 @@ LATIN: Final = "Helvetica"
 _WIDE_FROM: Final = 0x2E80
 #: What Helvetica's encoding (Windows-1252) holds beyond ASCII.
 _LATIN_EXTRA: Final = frozenset("±·–—…×°§µ²³éèüöäßñ")
-_MARGIN: Final = 34.0
+_MARGIN: Final = 30.0
+_ROOM: Final = 70.0
+"""What is left of a page below which a heading goes to the next one."""
+
 _BLUE: Final = HexColor("#1f4e79")
 _SOFT: Final = HexColor("#5f6b76")
 _PALE: Final = HexColor("#f4f7fa")
@@ -43,7 +55,7 @@ _SMALL: Final = 6.0
 
 def _style(name: str, size: float, colour: Color | None = None, **more: Any) -> ParagraphStyle:
     return ParagraphStyle(
-        name, fontName=LATIN, fontSize=size, leading=size * 1.3, textColor=colour or HexColor("#1c2833"), **more
+        name, fontName=LATIN, fontSize=size, leading=size * 1.22, textColor=colour or HexColor("#1c2833"), **more
     )
 
 
@@ -52,7 +64,7 @@ _SUBTITLE: Final = _style("subtitle", 13, spaceAfter=4)
 _SECTION: Final = _style(
     "section", 13, _WHITE, backColor=_BLUE, borderPadding=(3, 6, 4, 6), spaceBefore=6, spaceAfter=9
 )
-_HEADING: Final = _style("heading", 10, _BLUE, spaceBefore=9, spaceAfter=3, keepWithNext=1)
+_HEADING: Final = _style("heading", 10, _BLUE, spaceBefore=6, spaceAfter=2)
 _NOTE: Final = _style("note", 8, _SOFT, spaceAfter=3, wordWrap="CJK")
 _WARNING: Final = _style("warning", 10, _RED, spaceBefore=4, spaceAfter=4)
 _TEXT: Final = _style("text", 9, spaceAfter=4, wordWrap="CJK")
@@ -152,7 +164,7 @@ def _section(section: Section, document: Document, width: float) -> list[Flowabl
         if isinstance(block, page.Paragraph):
             story.append(_paragraph(block.text, _TEXT))
             continue
-        story.append(_paragraph(block.title, _HEADING))
+        story += [CondPageBreak(_ROOM), _paragraph(block.title, _HEADING)]
         if isinstance(block, Chart):
             story.append(_chart(block, width))
         else:
@@ -207,8 +219,8 @@ def _table(table: Table, document: Document, width: float) -> list[Flowable]:
             ("LINEBELOW", (0, 0), (-1, 0), 1.2, _LINE),
             ("LINEBELOW", (0, 1), (-1, -1), 0.5, _LINE),
             ("ROWBACKGROUNDS", (0, 1), (-1, -1), [_WHITE, _PALE]),
-            ("TOPPADDING", (0, 0), (-1, -1), 2),
-            ("BOTTOMPADDING", (0, 0), (-1, -1), 2.5),
+            ("TOPPADDING", (0, 0), (-1, -1), 1),
+            ("BOTTOMPADDING", (0, 0), (-1, -1), 2),
             ("LEFTPADDING", (0, 0), (-1, -1), 3),
             ("RIGHTPADDING", (0, 0), (-1, -1), 3),
         ],
@@ -245,7 +257,7 @@ def _widths(columns: Sequence[Column], rows: Sequence[Sequence[tuple[str, str]]]
 
 
 def _chart(chart: Chart, width: float) -> Drawing:
-    height = 128.0
+    height = 104.0
     placed = charts.draw(chart, width, height)
     drawing = Drawing(width, height)
 
