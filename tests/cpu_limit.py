@@ -12,6 +12,8 @@ import pytest
 
 #: Short, so that a process that used up its share waits for milliseconds.
 PERIOD_US = 10_000
+#: What others run on the machine shall not take of that share.
+MOST_SHARES, MOST_WEIGHT = 262_144, 10_000
 VERSION_1 = Path("/sys/fs/cgroup/cpu")
 VERSION_2 = Path("/sys/fs/cgroup")
 GONE_S = 10.0
@@ -29,8 +31,10 @@ def cpu_limit(share: float) -> Iterator[list[str]]:
             if root is VERSION_1:
                 (group / "cpu.cfs_period_us").write_text(str(PERIOD_US))
                 (group / "cpu.cfs_quota_us").write_text(str(quota))
+                (group / "cpu.shares").write_text(str(MOST_SHARES))
             else:
                 (group / "cpu.max").write_text(f"{quota} {PERIOD_US}")
+                (group / "cpu.weight").write_text(str(MOST_WEIGHT))
         except OSError:
             group.rmdir()
             raise

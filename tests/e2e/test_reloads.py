@@ -53,17 +53,17 @@ def test_reloads_cost_nothing(tmp_path: Path, reloads: int, rate: int) -> None:
                 rss.append(resident(daemon.process.pid) / MEBIBYTE)
             during.stop()
             traffic.stop()
-            daemon.until(lambda: daemon.metrics()["telemetryd_decode_flow_samples_total"] == load.samples)
             assert daemon.metrics()['telemetryd_reloads_total{result="done"}'] == reloads
             assert daemon.terminate() == 0, "".join(daemon.stderr)
-        assert held.drops() == 0
+        drops = held.drops()
     run = daemon.logged("drained")[-1]
-    assert (run["shed"], run["flow_samples"]) == (0, load.samples)
+    print(f"{reloads} reloads, {load.samples:,} samples: {drops} datagrams dropped, {run['shed']} shed")
     if reloads == MANY:
         p99 = {when: float(np.quantile(watch.delays, 0.99)) for when, watch in (("before", before), ("during", during))}
-        slope = np.polyfit(np.arange(reloads // 2), rss[reloads // 2 :], 1)[0]
+        slope = np.polyfit(np.arange(reloads - reloads // 2), rss[reloads // 2 :], 1)[0]
         quarters = [float(np.median(part)) for part in np.array_split(rss, 4)]
-        print(f"{reloads} reloads, {load.samples:,} samples, none lost; p99 of the windows' delay {p99}")
+        print(f"p99 of the windows' delay, s: {p99}")
         print(f"resident, median of each quarter {quarters} MiB; second half {slope * 1000:+.1f} MiB per 1,000 reloads")
         assert p99["during"] <= DELAY_S
         assert quarters[-1] <= quarters[1] * 1.1
+    assert (drops, run["shed"], run["flow_samples"]) == (0, 0, load.samples)
