@@ -73,3 +73,26 @@ def test_lookup_equals_a_linear_search(version: int, data: st.DataObject) -> Non
         address = ip_address(value.to_bytes(bits // 8, "big"))
         covering = [(n.prefixlen, leaf) for leaf, n in enumerate(networks, start=1) if address in n]
         assert lookup(nodes, root, address.packed) == max(covering, default=(0, 0))[1]
+
+
+@given(data=st.data())
+def test_a_trie_over_another_answers_as_both_in_turn(data: st.DataObject) -> None:
+    """Its own longest prefix wins even over a longer one of the other trie, which answers for the rest unchanged."""
+    own, other = (data.draw(st.lists(prefixes(4), max_size=12, unique=True)) for _ in range(2))
+    builder = TrieBuilder()
+    below = builder.add(
+        (network.network_address.packed, network.prefixlen, leaf) for leaf, network in enumerate(other, start=1)
+    )
+    before = builder.nodes()
+    root = builder.add(
+        ((network.network_address.packed, network.prefixlen, leaf) for leaf, network in enumerate(own, start=101)),
+        below,
+    )
+    nodes = builder.nodes()
+    assert (nodes[: len(before)] == before).all()
+    probes = [int(n.network_address) + offset for n in (*own, *other) for offset in (-1, 0, n.num_addresses - 1)]
+    for value in (*probes, data.draw(st.integers(0, (1 << 32) - 1))):
+        address = ip_address((value % (1 << 32)).to_bytes(4, "big"))
+        covering = [(n.prefixlen, leaf) for leaf, n in enumerate(own, start=101) if address in n]
+        covering = covering or [(n.prefixlen, leaf) for leaf, n in enumerate(other, start=1) if address in n]
+        assert lookup(nodes, root, address.packed) == max(covering, default=(0, 0))[1]
