@@ -43,7 +43,7 @@ class Panel:
 
     ``kind`` says what is drawn of the rows that ``where`` chooses (``$name`` is a variable): ``rate`` is the sum of
     rates by tags, ``band`` one rate with its interval, ``volume`` the octets of the whole range by tags, ``count``
-    the sum and ``value`` the mean of a field by tags.
+    the sum and ``value`` the mean of a field by tags, and ``growth`` what a running total grew by.
     """
 
     title: str
@@ -72,6 +72,8 @@ TOTALS: Final = {"result_table": "totals", "span": "$span"}
 LINKS: Final = {"result_table": "link_usage", "span": "$span"}
 POINT: Final = Variable("point", "Metering point", "usage", "link", {"result_table": "totals"})
 LINK: Final = Variable("link", "Link", "usage", "link", {"result_table": "link_usage"})
+LOSSES: Final = "/^(receive_kernel_drops|decode_errors|window_lost_samples|(store|spool)_lost_(windows|points))_total$/"
+WAITING: Final = "/^(output_waiting|spool|store_backlog)_octets$/"
 WAYS: Final = (("inbound", "In"), ("outbound", "Out"))
 
 
@@ -83,6 +85,13 @@ def department(*, several: bool) -> Variable:
 def at_point(direction: str, **more: str) -> dict[str, str]:
     """Choose the rows of the metering point and a direction."""
     return {**TOTALS, "link": "$point", "direction": direction, **more}
+
+
+def figures(title: str, kind: str, metrics: str, unit: str) -> Panel:
+    """Return a panel of the daemon's own figures, whose names a regular expression chooses."""
+    return Panel(
+        title, kind, {"span": "1m", "metric": metrics}, ("metric", "source"), "self", ("value",), unit, is_stacked=False
+    )
 
 
 DASHBOARDS: Final = (
@@ -204,49 +213,24 @@ DASHBOARDS: Final = (
     ),
     Dashboard(
         "self",
-        "telemetryd: data quality and the daemon itself",
+        "telemetryd: how telemetry arrives, and the daemon itself",
         (),
         (
-            Panel(
-                "Lost, by cause", "count", {"span": "1m", "metric": "/^loss/"}, ("metric",), "self", ("count",), "short"
+            figures("Lost a minute, by cause", "growth", LOSSES, "short"),
+            figures("Windows closed a minute", "growth", "/^windows_total$/", "short"),
+            *(
+                Panel(title, "count", {"span": "1m"}, ("device",), "device", (field,), "short")
+                for title, field in (
+                    ("Datagrams by device", "datagrams"),
+                    ("Lost datagrams by device", "lost_datagrams"),
+                    ("Samples that agents dropped", "dropped_samples"),
+                    ("Shed datagrams by device", "shed_datagrams"),
+                )
             ),
-            Panel(
-                "Seconds of each minute that have a window",
-                "count",
-                {"span": "1m", "metric": "coverage.seconds"},
-                ("metric",),
-                "self",
-                ("count",),
-                "s",
-                is_stacked=False,
-            ),
-            Panel("Datagrams by device", "count", {"span": "1m"}, ("device",), "device", ("datagrams",), "short"),
-            Panel(
-                "Lost datagrams by device", "count", {"span": "1m"}, ("device",), "device", ("lost_datagrams",), "short"
-            ),
-            Panel(
-                "Samples that agents dropped",
-                "count",
-                {"span": "1m"},
-                ("device",),
-                "device",
-                ("dropped_samples",),
-                "short",
-            ),
-            Panel(
-                "Shed datagrams by device", "count", {"span": "1m"}, ("device",), "device", ("shed_datagrams",), "short"
-            ),
-            Panel(
-                "Figures of the daemon",
-                "value",
-                {"span": "1m"},
-                ("metric", "source"),
-                "self",
-                ("value",),
-                "short",
-                width=WIDTH,
-                is_stacked=False,
-            ),
+            figures("What waits on the disk and in memory", "value", WAITING, "bytes"),
+            figures("How far behind", "value", "/^(output_behind|window_delay)_seconds$/", "s"),
+            figures("State: 0 ok, 1 degraded, 2 failed", "value", "/^(component|output)_state$/", "short"),
+            figures("Keys that have series", "value", "/^series$/", "short"),
         ),
     ),
 )
@@ -277,6 +261,9 @@ def flux(panel: Panel) -> str:
             "half: 1.96 * math.sqrt(x: r.octets_variance) * r.bits_per_second / r.octets}))\n"
             "  |> map(fn: (r) => ({_time: r._time, low: r.rate - r.half, rate: r.rate, high: r.rate + r.half}))\n"
         )
+    if panel.kind == "growth":
+        order = '  |> sort(columns: ["_time"])\n  |> difference(nonNegative: true)\n'
+        return f"{source}  |> group(columns: [{by[2:]}])\n{order}"
     function = "mean" if panel.kind == "value" else "sum"
     return f'{source}  |> group(columns: ["_time"{by}])\n  |> {function}()\n  |> group(columns: [{by[2:]}])\n'
 
@@ -317,8 +304,11 @@ def influxql(panel: Panel) -> str:
             f'"bits_per_second" + {half} AS "high" '
             f"FROM (SELECT {inner} {source} GROUP BY {time} fill(none))"
         )
-    function = "mean" if panel.kind == "value" else "sum"
-    return f'SELECT {function}("{shown(panel)}") {source} GROUP BY {time}, {by} fill(none)'
+    function = {"value": "mean", "growth": "max"}.get(panel.kind, "sum")
+    chosen = f'{function}("{shown(panel)}")'
+    if panel.kind == "growth":
+        chosen = f"non_negative_difference({chosen})"
+    return f"SELECT {chosen} {source} GROUP BY {time}, {by} fill(none)"
 
 
 def shown(panel: Panel) -> str:

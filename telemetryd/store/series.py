@@ -1,8 +1,8 @@
 """The series: every measurement that outputs send, with its tags, fields, units and types.
 
 The embedded store keeps the same names: a tag or a sum of ``usage`` is the column of that name
-(:mod:`telemetryd.schema`; ``result_table`` is its ``table``, a name that Flux keeps for itself), and ``self`` is its
-quality. docs/series.md is generated from here, and the dashboards are checked against it.
+(:mod:`telemetryd.schema`; ``result_table`` is its ``table``, a name that Flux keeps for itself). docs/series.md is
+generated from here, and the dashboards are checked against it.
 """
 
 from __future__ import annotations
@@ -224,16 +224,13 @@ DEVICE: Final = Measurement(
 
 SELF: Final = Measurement(
     "self",
-    "How good the data is and how telemetryd does: one figure a row.",
+    "How telemetryd does: one figure a row, by the minute.",
     (
-        Tag("metric", "name of the figure: docs/store.md, and docs/metrics.md without `telemetryd_`"),
+        Tag("metric", "name of the figure: docs/metrics.md, without `telemetryd_`"),
         Tag("source", "what it is about: a component, a socket, an output; an address is `other`", is_observed=True),
         _SPAN,
     ),
-    (
-        _sum("count", "float", "as the metric says", "what came in the span, such as datagrams lost"),
-        Field("value", "float", "as the metric says", Merge.LARGEST, "what is at a moment, such as a queue's length"),
-    ),
+    (Field("value", "float", "as the metric says", Merge.LARGEST, "the figure; counters are totals since the start"),),
 )
 
 MEASUREMENTS: Final[dict[str, Measurement]] = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from telemetryd._ext import is_disabled
@@ -25,6 +25,7 @@ INTEGERS = st.integers(-(2**63), 2**63 - 1)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
 
+@settings(deadline=None)
 @given(FINITE)
 @example(5e-324)
 @example(2.2250738585072014e-308)
@@ -62,6 +63,7 @@ def test_floats_of_any_bits() -> None:
         assert text == expected
 
 
+@settings(deadline=None)
 @given(INTEGERS)
 def test_an_integer_has_its_mark(value: int) -> None:
     """Every int64 is written with the mark that makes it one."""
@@ -85,6 +87,7 @@ def batches(draw: st.DrawFn) -> tuple[bytes, list[Any], list[Any], Any]:
     return draw(st.binary(max_size=8)), tags, fields, times
 
 
+@settings(deadline=None)
 @given(batches())
 def test_compiled_equals_twin(batch: tuple[bytes, list[Any], list[Any], Any]) -> None:
     """Any tags, fields and times: the octets are equal, values that are not finite and rows without any left out."""
@@ -115,6 +118,7 @@ def test_what_does_not_fit_is_refused(module: Any) -> None:
             module.render(b"m", [], [(b"v=", wrong)], times)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 3)), max_size=40), max_size=12), st.integers(0, 63)
 )

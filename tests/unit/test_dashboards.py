@@ -34,7 +34,7 @@ def names_of(query: Query) -> tuple[str, set[str], set[str]]:
         return measurement, tags - made - fields, fields
     (measurement,) = set(re.findall(r'(?:\$\{policy\}"\.|FROM )"(\w+)"', text))
     named = re.sub(r'AS "\w+"|"\$\{policy\}"\."\w+"|SHOW TAG VALUES FROM "\w+"', "", text)
-    fields = set(re.findall(r'(?:sum|mean)\("(\w+)"\)', named))
+    fields = set(re.findall(r'(?:sum|mean|max)\("(\w+)"\)', named))
     return measurement, set(re.findall(r'"(\w+)"', named)) - fields, fields
 
 

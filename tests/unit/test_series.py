@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telemetryd.aggregate.interval import interval
@@ -151,6 +151,7 @@ def test_an_empty_window_gives_nothing() -> None:
 ODD = st.text(st.characters(codec="utf-8") | st.sampled_from(list('\\,= "\n\r\t#')), max_size=12)
 
 
+@settings(deadline=None)
 @given(st.lists(ODD, min_size=1, max_size=6), ODD)
 def test_any_name_gives_lines(names: list[str], measurement: str) -> None:
     """Whatever a department is called, lines can be read, and give the name as it is said to be written."""
@@ -163,6 +164,7 @@ def test_any_name_gives_lines(names: list[str], measurement: str) -> None:
     assert (point.measurement, point.tags["a"]) == (plain(measurement), plain(names[0]))
 
 
+@settings(deadline=None)
 @given(ODD)
 def test_a_name_is_kept_where_it_can_be(name: str) -> None:
     """Nothing but control characters, escaping backslashes, emptiness and length is changed; what is written stays."""
