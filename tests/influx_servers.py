@@ -88,7 +88,11 @@ class InfluxServer(ABC):
                 [self._program, *self._arguments()], stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
         if wait:
-            self.wait_until_ready()
+            try:
+                self.wait_until_ready()
+            except BaseException:
+                self.__exit__()
+                raise
         return self
 
     def wait_until_ready(self) -> None:

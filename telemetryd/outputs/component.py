@@ -52,6 +52,8 @@ class OutputsCounters:
 
     Attributes
     ----------
+    windows:
+        Windows of 1 s whose points are in the spool.
     points, batches, octets:
         Appended to the spool; octets are compressed.
     append_ns:
@@ -72,6 +74,7 @@ class OutputsCounters:
         By the names of the outputs.
     """
 
+    windows: int = 0
     points: int = 0
     batches: int = 0
     octets: int = 0
@@ -154,7 +157,7 @@ class Outputs(Component):
         self._flushed = False
         self._failure: str | None = None
         self._series: Mapping[str, SeriesCounts] = {}
-        self._points = self._batches = self._octets = self._append_ns = self._failures = 0
+        self._taken = self._windows = self._points = self._batches = self._octets = self._append_ns = self._failures = 0
         self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -180,13 +183,12 @@ class Outputs(Component):
         """Feed the spool and run the senders until stopped."""
         self._loop = asyncio.get_running_loop()
         self.started.set()
-        try:
-            async with asyncio.TaskGroup() as group:
-                await self._feed_until_stopped(group)
-                await self._end([*self._running])
-        finally:
-            if self._spool is not None:
-                self._spool.close()
+        async with asyncio.TaskGroup() as group:
+            await self._feed_until_stopped(group)
+            await self._end([*self._running])
+        # After a cancellation an append may be under way in its thread: then the lock stays until the process ends.
+        if self._spool is not None:
+            self._spool.close()
 
     def health(self) -> Health:
         """Return the worst state of spool and outputs, with every reason."""
@@ -217,6 +219,7 @@ class Outputs(Component):
         """Return what was done so far."""
         spool = self._spool
         return OutputsCounters(
+            windows=self._windows,
             points=self._points,
             batches=self._batches,
             octets=self._octets,
@@ -300,6 +303,7 @@ class Outputs(Component):
         if not self._entries:
             for window, _ in self._backlog.take(APPEND_WINDOWS):
                 self._entries += self._feed.add(window)
+                self._taken += 1
             self._take_minute()
         if self._entries:
             self._spool.append(self._entries)
@@ -308,6 +312,7 @@ class Outputs(Component):
             self._octets += sum(len(entry.payload) for entry in self._entries)
             self._append_ns += time.monotonic_ns() - begun
             self._entries = []
+        self._windows = self._taken
         self._series = self._feed.series()
         self._flushed = is_last and not len(self._backlog)
 

@@ -193,6 +193,8 @@ METRICS: Final[tuple[Spec, ...]] = (
     Spec("store_until_seconds", "gauge", "End of the last window of 1 s that is stored.", (),
          _store(lambda one: one.stored_until_ns / SECOND_NS)),
     # --- spool and outputs ---
+    Spec("spool_windows_total", "counter", "Windows of 1 s whose points are in the spool.", (),
+         _spool(lambda one: one.windows)),
     Spec("spool_points_total", "counter", "Points appended to the spool.", (), _spool(lambda one: one.points)),
     Spec("spool_batches_total", "counter", "Batches of points appended to the spool.", (),
          _spool(lambda one: one.batches)),

@@ -78,6 +78,17 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
+async def until_drained(outputs: Outputs, windows: int, *names: str) -> None:
+    """Wait until so many windows are in the spool, and outputs (all, or those that are named) have what they want."""
+
+    def is_drained() -> bool:
+        counters = outputs.counters()
+        chosen = [one for name, one in counters.senders.items() if not names or name in names]
+        return counters.windows == windows and not any(one.pending.entries for one in chosen)
+
+    await until(is_drained)
+
+
 def story(coroutine: Coroutine[Any, Any, None]) -> None:
     asyncio.run(coroutine)
 
@@ -102,7 +113,7 @@ def test_every_output_gets_its_spans(tmp_path: Path) -> None:
             async with running(component(tmp_path, two)) as it:
                 for one in seconds(0, 130):
                     it.put(one)
-                await until(lambda: len(second.points) >= 128 * 3)
+                await until_drained(it, 130)
                 assert it.health().state is State.OK
             assert first.points == rendered(seconds(0, 130))
             assert second.points == rendered(seconds(0, 130), (1, 60))
@@ -138,7 +149,8 @@ def test_a_server_that_is_down_holds_up_nobody(tmp_path: Path) -> None:
             async with running(component(tmp_path, both)) as it:
                 for one in seconds(0, 300):
                     it.put(one)
-                await until(lambda: len(well.points) >= 29 * 3 and it.health().state is not State.OK)
+                await until_drained(it, 300, "out0")
+                await until(lambda: it.health().state is not State.OK)
                 assert it.health().state is State.DEGRADED
                 assert it.states() == {"out0": State.OK, "out1": State.DEGRADED}
                 assert any("out1: 503 busy" in reason for reason in it.health().reasons)
@@ -169,6 +181,7 @@ def test_outputs_change_at_a_reload(tmp_path: Path) -> None:
                 assert second.points == {k: v for k, v in first.points.items() if k[1] >= BASE + 20 * S}
                 it.replace(outputs_of(first))
                 await until(lambda: set(it.states()) == {"out0"})
+                await until_drained(it, 31)
             assert first.points == rendered(seconds(0, 31))
             assert [file.stem for file in (tmp_path / "spool" / "cursors").iterdir()] == ["out0"]
 
@@ -187,7 +200,7 @@ def test_a_spool_that_cannot_be_used_is_tried_again(tmp_path: Path) -> None:
                 await until(lambda: it.health().state is State.DEGRADED)
                 assert "25 windows wait" in it.health().reasons[0]
                 (tmp_path / "spool").unlink()
-                await until(lambda: server.points)
+                await until_drained(it, 25)
                 await until(lambda: it.health().state is State.OK)
             assert server.points == rendered(seconds(0, 25))
             assert it.counters().failures > 0
@@ -235,6 +248,7 @@ def test_a_window_that_a_restart_falls_into_is_whole(tmp_path: Path, killed: boo
                 if not killed:
                     for one in seconds(0, 95):
                         it.put(one)
+                    await until_drained(it, 95)
             with Store.open(tmp_path / "store") as store:
                 store.append(seconds(0, 95), origin_of(BASE))
                 if not killed:
@@ -251,6 +265,7 @@ def test_a_window_that_a_restart_falls_into_is_whole(tmp_path: Path, killed: boo
                 await until(lambda: it._feed.is_caught_up)
                 for one in rest[1 if begins_late else 20 :]:
                     it.put(one)
+                await until_drained(it, len(rest))
             whole = rendered([*seconds(0, 95), *rest])
             missing = {key: value for key, value in whole.items() if server.points.get(key) != value}
             assert missing == {}
