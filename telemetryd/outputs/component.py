@@ -188,7 +188,7 @@ class Outputs(Component):
             await self._end([*self._running])
         # After a cancellation an append may be under way in its thread: then the lock stays until the process ends.
         if self._spool is not None:
-            self._spool.close()
+            await asyncio.to_thread(self._spool.close)
 
     def health(self) -> Health:
         """Return the worst state of spool and outputs, with every reason."""

@@ -48,9 +48,9 @@ class Bench:
         self.expected: Points = {}
         self.appended = 0
 
-    def append(self, *numbers: int) -> None:
+    async def append(self, *numbers: int) -> None:
         for number in numbers:
-            self.spool.append([entry(number)])
+            await asyncio.to_thread(self.spool.append, [entry(number)])
             self.expected |= points_of(text_of(number))
             self.appended += 1
         self.sender.notify()
@@ -71,21 +71,31 @@ class Bench:
 
 
 @asynccontextmanager
+async def spooling(path: Path) -> AsyncIterator[Spool]:
+    """Open a spool of one output, and close it."""
+    outputs = {"city": (10 * S,)}
+    spool = await asyncio.to_thread(lambda: Spool.open(path, outputs, size=1 << 28, age_ns=10**6 * S, files=Hasty()))
+    try:
+        yield spool
+    finally:
+        await asyncio.to_thread(spool.close)
+
+
+@asynccontextmanager
 async def bench(path: Path, server: FaultServer, **options: Any) -> AsyncIterator[Bench]:
     """Run a sender; it is stopped at the end, and then nothing is under way."""
-    outputs = {"city": (10 * S,)}
-    with Spool.open(path / "spool", outputs, size=1 << 28, age_ns=10**6 * S, files=Hasty()) as spool:
-        async with Transport(Target(server.url, "o", "b", timeout_s=options.pop("timeout_s", 5))) as transport:
-            letters = DeadLetters(path / "rejected.jsonl", "city", 1 << 24, lambda: NOW_S * S)
-            defaults = {"connections": 4, "pace": QUICK, "backlog_points_per_s": 10_000_000}
-            sender = Sender(transport, spool.reader("city"), letters, **{**defaults, **options})
-            running = asyncio.create_task(sender.run())
-            try:
-                yield Bench(path, server, spool, sender, transport)
-            finally:
-                sender.stop()
-                async with asyncio.timeout(DEADLINE_S):
-                    await running
+    target = Target(server.url, "o", "b", timeout_s=options.pop("timeout_s", 5))
+    async with spooling(path / "spool") as spool, Transport(target) as transport:
+        letters = DeadLetters(path / "rejected.jsonl", "city", 1 << 24, lambda: NOW_S * S)
+        defaults = {"connections": 4, "pace": QUICK, "backlog_points_per_s": 10_000_000}
+        sender = Sender(transport, spool.reader("city"), letters, **{**defaults, **options})
+        running = asyncio.create_task(sender.run())
+        try:
+            yield Bench(path, server, spool, sender, transport)
+        finally:
+            sender.stop()
+            async with asyncio.timeout(DEADLINE_S):
+                await running
 
 
 def run(story: Coroutine[Any, Any, None]) -> None:
@@ -131,13 +141,13 @@ def test_nothing_is_lost_by_a_fault_that_passes(tmp_path: Path, name: str) -> No
         server = FaultServer()
         lost_answer.server = server  # type: ignore[attr-defined]
         async with server, bench(tmp_path, server, timeout_s=0.2) as it:
-            it.append(0, 1, 2)
+            await it.append(0, 1, 2)
             await it.until_sent()
             server.fault = FAULTS[name]
             asked = len(server.requests)
-            it.append(*range(3, 40))
+            await it.append(*range(3, 40))
             await it.until(lambda: len(server.requests) >= asked + 3)
-            it.append(*range(40, 60))
+            await it.append(*range(40, 60))
             health = it.sender.health()
             assert health.state > State.OK
             assert "points wait in the spool" in health.reasons[0]
@@ -162,10 +172,10 @@ def test_a_server_that_is_stopped(tmp_path: Path) -> None:
         server = await FaultServer().start()
         try:
             async with bench(tmp_path, server, connections=1) as it:
-                it.append(0)
+                await it.append(0)
                 await it.until_sent()
                 await server.stop()
-                it.append(*range(1, 60))
+                await it.append(*range(1, 60))
                 await it.until(lambda: it.sender.counters().failures.get("again", 0) >= 2)
                 await server.start()
                 await it.until_sent()
@@ -185,14 +195,14 @@ def test_new_data_goes_first_while_a_backlog_is_sent_at_its_rate(tmp_path: Path)
         async with FaultServer() as server:
             server.fault = answering(503, "busy")
             async with bench(tmp_path, server, backlog_points_per_s=5000, connections=1) as it:
-                it.append(*range(100))
+                await it.append(*range(100))
                 await it.until(lambda: it.sender.counters().failures)
                 loop = asyncio.get_running_loop()
                 server.fault = None
                 begun = loop.time()
                 await it.until(lambda: len(server.stored) >= 10)
                 for number in range(100, 110):
-                    it.append(number)
+                    await it.append(number)
                     newest = (NOW_S + 10 * number) * S
                     waited = loop.time()
                     await it.until(lambda newest=newest: newest in server.stored)
@@ -213,7 +223,7 @@ def test_lines_that_are_refused_are_kept_and_the_others_land(tmp_path: Path) -> 
     async def story() -> None:
         server = FaultServer(refuses=lambda line: line.startswith(b"usage,department=d7 "))
         async with server, bench(tmp_path, server) as it:
-            it.append(*range(10))
+            await it.append(*range(10))
             await it.until_sent()
             bad = {key: value for key, value in it.expected.items() if key[0] == b"usage,department=d7"}
             assert server.points == {key: value for key, value in it.expected.items() if key not in bad}
@@ -233,7 +243,7 @@ def test_a_body_that_is_too_large_is_split(tmp_path: Path) -> None:
 
     async def story() -> None:
         async with FaultServer(largest=700) as server, bench(tmp_path, server) as it:
-            it.append(*range(6))
+            await it.append(*range(6))
             await it.until_sent()
             assert server.points == it.expected
             assert it.sender.counters().failures == {}
@@ -254,7 +264,7 @@ def test_an_entry_that_breaks_the_server_does_not_hold_up_the_others(tmp_path: P
             number = 0
             while not it.rejected():
                 assert number < 200
-                it.append(number)
+                await it.append(number)
                 await it.until(lambda number=number: (NOW_S + 10 * number) * S in server.stored or number == 3)
                 number += 1
             assert number >= 3 + STRIKES
@@ -272,24 +282,22 @@ def test_a_replaced_token_is_taken_up(tmp_path: Path) -> None:
     async def story() -> None:
         token = tmp_path / "token"
         token.write_text("old\n")
-        outputs = {"city": (10 * S,)}
         async with FaultServer(token="new") as server:
             target = Target(server.url, "o", "b", TokenSource(token))
-            with Spool.open(tmp_path / "spool", outputs, size=1 << 28, age_ns=10**6 * S, files=Hasty()) as spool:
-                async with Transport(target) as transport:
-                    letters = DeadLetters(tmp_path / "rejected.jsonl", "city", 1 << 24, lambda: NOW_S * S)
-                    sender = Sender(transport, spool.reader("city"), letters, pace=QUICK)
-                    it = Bench(tmp_path, server, spool, sender, transport)
-                    running = asyncio.create_task(sender.run())
-                    it.append(0, 1)
-                    await it.until(lambda: sender.health().state is State.FAILED)
-                    assert "put a valid token into the token's file" in sender.health().reasons[0]
-                    assert "old" not in sender.health().reasons[0]
-                    token.write_text("new\n")
-                    await it.until_sent()
-                    assert server.points == it.expected
-                    sender.stop()
-                    await running
+            async with spooling(tmp_path / "spool") as spool, Transport(target) as transport:
+                letters = DeadLetters(tmp_path / "rejected.jsonl", "city", 1 << 24, lambda: NOW_S * S)
+                sender = Sender(transport, spool.reader("city"), letters, pace=QUICK)
+                it = Bench(tmp_path, server, spool, sender, transport)
+                running = asyncio.create_task(sender.run())
+                await it.append(0, 1)
+                await it.until(lambda: sender.health().state is State.FAILED)
+                assert "put a valid token into the token's file" in sender.health().reasons[0]
+                assert "old" not in sender.health().reasons[0]
+                token.write_text("new\n")
+                await it.until_sent()
+                assert server.points == it.expected
+                sender.stop()
+                await running
 
     run(story())
 
@@ -300,11 +308,11 @@ def test_what_is_no_line_protocol_any_more_is_kept_for_a_person(tmp_path: Path) 
     async def story() -> None:
         server = FaultServer(fault=script((400, "gzip: invalid header")))
         async with server, bench(tmp_path, server, connections=1) as it:
-            it.spool.append([Entry(b"junk", 3, 10 * S, 1)])
+            await asyncio.to_thread(it.spool.append, [Entry(b"junk", 3, 10 * S, 1)])
             it.appended += 1
             it.sender.notify()
             await it.until_sent()
-            it.append(1)
+            await it.append(1)
             await it.until_sent()
             assert [one["line"] for one in it.rejected()] == ["anVuaw=="]
             assert server.points == it.expected
@@ -318,11 +326,11 @@ def test_stopping_sends_what_is_new_and_leaves_the_rest(tmp_path: Path) -> None:
     async def story() -> None:
         async with FaultServer() as server:
             async with bench(tmp_path, server) as it:
-                it.append(0, 1, 2)
+                await it.append(0, 1, 2)
             assert server.points == it.expected
             server.fault = answering(503, "busy")
             async with bench(tmp_path, server) as it:
-                it.append(3, 4)
+                await it.append(3, 4)
             server.fault = None
             before = len(server.points)
             async with bench(tmp_path, server) as it:

@@ -235,6 +235,14 @@ def test_devices_and_the_daemon_itself_once_a_minute(tmp_path: Path) -> None:
     story(tell())
 
 
+def store_run(path: Path, *, is_finished: bool) -> None:
+    """Store the first run's seconds, and its roll-ups where they are finished."""
+    with Store.open(path) as store:
+        store.append(seconds(0, 95), origin_of(BASE))
+        if is_finished:
+            finish_roll_ups(store, origin_of(BASE))
+
+
 @pytest.mark.parametrize("begins_late", [False, True], ids=["traffic at once", "traffic later"])
 @pytest.mark.parametrize("killed", [False, True], ids=["stopped", "killed"])
 def test_a_window_that_a_restart_falls_into_is_whole(tmp_path: Path, killed: bool, begins_late: bool) -> None:
@@ -249,17 +257,13 @@ def test_a_window_that_a_restart_falls_into_is_whole(tmp_path: Path, killed: boo
                     for one in seconds(0, 95):
                         it.put(one)
                     await until_drained(it, 95)
-            with Store.open(tmp_path / "store") as store:
-                store.append(seconds(0, 95), origin_of(BASE))
-                if not killed:
-                    finish_roll_ups(store, origin_of(BASE))
+            await asyncio.to_thread(store_run, tmp_path / "store", is_finished=not killed)
             rest = [*seconds(97, 130), *seconds(3600, 3601)]
             async with running(component(tmp_path, outputs_of(server), run=95, clock=clock)) as it:
                 for one in rest[: 1 if begins_late else 20]:
                     it.put(one)
-                if killed:
-                    with Store.open(tmp_path / "store") as store:  # what the store's writer does meanwhile
-                        finish_roll_ups(store, origin_of(BASE))
+                if killed:  # what the store's writer does meanwhile
+                    await asyncio.to_thread(store_run, tmp_path / "store", is_finished=True)
                 clock.now_ns += 60 * S
                 it._wake.set()
                 await until(lambda: it._feed.is_caught_up)
