@@ -20,6 +20,8 @@ from tests.month_case import BIN, bins_of, fill, traffic, windows, write_registr
 DOCS = Path(__file__).parents[2] / "docs"
 Run = Callable[..., tuple[int, bytes, str]]
 MARCH = bins_of("2026-03-01", 31)
+NOW = int(bins_of("2026-10-01", 1)[0])
+"""The present of these tests, whatever the clock says."""
 
 
 class City:
@@ -40,8 +42,9 @@ def city(tmp_path: Path) -> City:
 
 
 @pytest.fixture
-def run(capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
+def run(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a command: arguments -> exit code, stdout, stderr."""
+    monkeypatch.setattr("time.time_ns", lambda: NOW)
 
     def call(*arguments: str) -> tuple[int, bytes, str]:
         with pytest.raises(SystemExit) as exit_info:
@@ -71,7 +74,7 @@ def test_a_frozen_month_prints_the_same_for_ever(city: City, run: Run, tmp_path:
     )
     later = bins_of("2026-09-01", 1)
     short = {BIN: Level(keep_ns=DAY_NS, bucket_ns=DAY_NS)}
-    with Store.open(city.store, levels=short) as writer:
+    with Store.open(city.store, levels=short, clock=lambda: NOW) as writer:
         writer.append(list(windows(later, traffic(later))), "live")
         writer.maintain()
         assert writer.snapshot().manifest.floors
