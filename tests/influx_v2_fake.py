@@ -1,6 +1,6 @@
 """A FAKE of the part of InfluxDB 2's API that sets things up, for want of the real one in CI: it is no database.
 
-It keeps organisations, buckets and tasks as the real one answers for them (held against influxd 2.7 by hand).
+It keeps organisations, buckets and tasks as the API's documentation says; it has not been held against a real server.
 """
 
 from __future__ import annotations
