@@ -58,8 +58,8 @@ def capabilities(
     from telemetryd.proto import gnmi_pb2
 
     reached = options.reach(target, **_common(locals()))
-    answer = _unary(reached, "Capabilities", b"", timeout)
-    document = capabilities_document(gnmi_pb2.CapabilityResponse.FromString(answer))
+    answer = _unary(reached, "Capabilities", b"", timeout, gnmi_pb2.CapabilityResponse)
+    document = capabilities_document(answer)
     if as_json:
         output.write_json(document)
         return
@@ -110,10 +110,10 @@ def get(
     reached = options.reach(target, **_common(locals()))
     chosen = reached.encoding
     if chosen is None:
-        offered = gnmi_pb2.CapabilityResponse.FromString(_unary(reached, "Capabilities", b"", timeout))
+        offered = _unary(reached, "Capabilities", b"", timeout, gnmi_pb2.CapabilityResponse)
         chosen = choose_encoding(reached.profile, frozenset(offered.supported_encodings))
     request = get_request(paths, reached.profile, chosen, target=prefix_target, kind=kind.upper(), depth=depth)
-    answer = gnmi_pb2.GetResponse.FromString(_unary(reached, "Get", request, timeout))
+    answer = _unary(reached, "Get", request, timeout, gnmi_pb2.GetResponse)
     if as_json:
         output.write_json({"notifications": [notification_document(one) for one in answer.notification]})
         return
@@ -277,10 +277,22 @@ def _seconds(text: str, option: str) -> float:
         raise InputError(f"{option}: {error.message}: {error.remedy}") from None
 
 
-def _unary(reached: options.Reached, method: str, request: bytes, timeout: float) -> bytes:
+def _unary(reached: options.Reached, method: str, request: bytes, timeout: float, kind: Any) -> Any:
+    """Make a call with one answer, of a message of this kind."""
     from telemetryd.ingest.gnmi.grpc_aio import unary
 
-    return asyncio.run(unary(reached.endpoint, f"/gnmi.gNMI/{method}", request, timeout))
+    return _read(kind, asyncio.run(unary(reached.endpoint, f"/gnmi.gNMI/{method}", request, timeout)))
+
+
+def _read(kind: Any, octets: bytes) -> Any:
+    from google.protobuf.message import DecodeError
+
+    from telemetryd.ingest.gnmi.transport import Status, TransportError
+
+    try:
+        return kind.FromString(octets)
+    except DecodeError:
+        raise TransportError(Status.INTERNAL, f"the answer is no {kind.DESCRIPTOR.name}") from None
 
 
 def _run(call: Any) -> None:
@@ -290,6 +302,10 @@ def _run(call: Any) -> None:
 
 async def _subscribed(wanted: Wanted, handle: Handle, poll_s: float) -> None:
     """Hand on every message of a subscription, until it ends or there is enough."""
+    from google.protobuf.message import DecodeError
+
+    from telemetryd.cli.output import note
+    from telemetryd.ingest.gnmi.gnmi_wire_reference import MalformedError
     from telemetryd.ingest.gnmi.grpc_aio import unary
     from telemetryd.ingest.gnmi.subscription import ListMode, poll_request, subscribe_request
     from telemetryd.ingest.gnmi.transport import open_transport
@@ -299,7 +315,7 @@ async def _subscribed(wanted: Wanted, handle: Handle, poll_s: float) -> None:
     encoding = wanted.encoding
     if encoding is None:
         answer = await unary(wanted.endpoint, "/gnmi.gNMI/Capabilities", b"", wanted.endpoint.connect_timeout_s)
-        offered = gnmi_pb2.CapabilityResponse.FromString(answer).supported_encodings
+        offered = _read(gnmi_pb2.CapabilityResponse, answer).supported_encodings
         encoding = choose_encoding(wanted.profile, frozenset(offered))
 
     async def requests() -> AsyncIterator[bytes]:
@@ -311,7 +327,12 @@ async def _subscribed(wanted: Wanted, handle: Handle, poll_s: float) -> None:
 
     def take(octets: Any, offsets: Any, lengths: Any, received_ns: int) -> None:
         for offset, length in zip(offsets.tolist(), lengths.tolist(), strict=True):
-            if handle(octets[offset : offset + length].tobytes(), received_ns):
+            try:
+                is_enough = handle(octets[offset : offset + length].tobytes(), received_ns)
+            except (MalformedError, DecodeError, InputError) as error:
+                note(f"a message of {length} octets was left out: {error}")
+                continue
+            if is_enough:
                 raise _EnoughError
 
     with suppress(_EnoughError):

@@ -185,3 +185,32 @@ def test_secrets_are_read_from_files(tmp_path: Path) -> None:
     (tmp_path / "pw").write_text("secret\n")
     code, _, _ = run("capabilities", "TARGET", "--insecure", "-u", "admin", "--password-file", str(tmp_path / "pw"))
     assert code == 0
+
+
+@pytest.mark.parametrize("shown", ["flat", "event", "json"])
+def test_damaged_messages_are_left_out(shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is no message, or has a path that is none, is said on stderr; the others are printed. No traceback."""
+    unnamed = gnmi_pb2.Notification(timestamp=NOW_NS, update=[gnmi_pb2.Update(path=gnmi_pb2.Path(element=["a[b"]))])
+
+    async def damaged(incoming: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        await anext(incoming)
+        yield b"\xff"
+        yield gnmi_pb2.SubscribeResponse(update=unnamed).SerializeToString()
+        yield notification(update("/a", uint_val=7))
+
+    monkeypatch.setitem(globals(), "serve", damaged)
+    code, out, err = run("subscribe", "TARGET", "--insecure", "-p", "/a", "--format", shown, "-n", "5")
+    assert code == 0
+    assert "7" in out
+    assert "left out" in err
+
+
+def test_answers_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that is no message ends the command with what it should have been."""
+
+    async def damaged(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        return b"\xff"
+
+    monkeypatch.setitem(globals(), "capabilities", damaged)
+    code, _, err = run("capabilities", "TARGET", "--insecure")
+    assert (code, err) == (1, "telemetryd: INTERNAL: the answer is no CapabilityResponse\n")
