@@ -117,7 +117,7 @@ def get(
     if as_json:
         output.write_json({"notifications": [notification_document(one) for one in answer.notification]})
         return
-    shower = Shower(reached.name, is_wrapped=reached.profile.wraps_json)
+    shower = Shower(reached.name, asked_target=prefix_target, is_wrapped=reached.profile.wraps_json)
     for one in answer.notification:
         octets = gnmi_pb2.SubscribeResponse(update=one).SerializeToString()
         for line in shower.flat(shower.rows(octets, time.time_ns())):
@@ -164,7 +164,7 @@ def subscribe(
     if shown not in _FORMATS:
         raise InputError(f'no format "{shown}": use one of {", ".join(_FORMATS)}')
     wanted = _wanted(locals())
-    shower = Shower(target, is_wrapped=wanted.profile.wraps_json)
+    shower = Shower(target, asked_target=wanted.target, is_wrapped=wanted.profile.wraps_json)
     left = count or -1
 
     def handle(octets: bytes, received_ns: int) -> bool:
@@ -308,15 +308,20 @@ async def _subscribed(wanted: Wanted, handle: Handle, poll_s: float) -> None:
     from telemetryd.ingest.gnmi.gnmi_wire_reference import MalformedError
     from telemetryd.ingest.gnmi.grpc_aio import unary
     from telemetryd.ingest.gnmi.subscription import ListMode, poll_request, subscribe_request
-    from telemetryd.ingest.gnmi.transport import open_transport
+    from telemetryd.ingest.gnmi.transport import Status, TransportError, open_transport
     from telemetryd.ingest.gnmi.vendors import choose_encoding
     from telemetryd.proto import gnmi_pb2
 
     encoding = wanted.encoding
     if encoding is None:
-        answer = await unary(wanted.endpoint, "/gnmi.gNMI/Capabilities", b"", wanted.endpoint.connect_timeout_s)
-        offered = _read(gnmi_pb2.CapabilityResponse, answer).supported_encodings
-        encoding = choose_encoding(wanted.profile, frozenset(offered))
+        offered: frozenset[int] = frozenset()
+        try:
+            answer = await unary(wanted.endpoint, "/gnmi.gNMI/Capabilities", b"", wanted.endpoint.connect_timeout_s)
+            offered = frozenset(_read(gnmi_pb2.CapabilityResponse, answer).supported_encodings)
+        except TransportError as error:
+            if error.status is not Status.UNIMPLEMENTED:
+                raise
+        encoding = choose_encoding(wanted.profile, offered)
 
     async def requests() -> AsyncIterator[bytes]:
         yield subscribe_request(wanted, encoding)

@@ -35,7 +35,7 @@ class Watched:
 
     def __init__(self, target: str, wanted: Wanted, tables: int) -> None:
         self._target, self._left = target, tables or -1
-        self._shower = Shower(target, is_wrapped=wanted.profile.wraps_json)
+        self._shower = Shower(target, asked_target=wanted.target, is_wrapped=wanted.profile.wraps_json)
         self._interval_s = wanted.subscriptions[0].sample_interval_ns / 1e9
         self._leaves: dict[str, _Leaf] = {}
         self._due_s = time.monotonic() + self._interval_s

@@ -94,7 +94,9 @@ class Http2Transport:
         loop = asyncio.get_running_loop()
         options: dict[str, Any] = {}
         if tls is not None:
-            options = {"ssl": tls.context(), "server_hostname": tls.server_name or endpoint.host}
+            # In a thread: files are read.
+            context = await asyncio.to_thread(tls.context)
+            options = {"ssl": context, "server_hostname": tls.server_name or endpoint.host}
         try:
             async with asyncio.timeout(endpoint.connect_timeout_s):
                 _, connection = await loop.create_connection(

@@ -55,12 +55,17 @@ class Shower:
     ----------
     target:
         Its name.
+    asked_target:
+        The name that was put into the prefix.
+    is_wrapped:
+        Whether values in JSON repeat the name of their node.
     """
 
-    def __init__(self, target: str, *, is_wrapped: bool = False) -> None:
+    def __init__(self, target: str, *, asked_target: str = "", is_wrapped: bool = False) -> None:
         self._target = target
         self.paths = PathTable()
-        self._reader = Reader(Resolver(self.paths, most_paths=1 << 20, is_wrapped=is_wrapped))
+        resolver = Resolver(self.paths, asked_target=asked_target, most_paths=1 << 20, is_wrapped=is_wrapped)
+        self._reader = Reader(resolver)
 
     def rows(self, octets: bytes, received_ns: int) -> list[Row]:
         """Return the rows of a SubscribeResponse.
