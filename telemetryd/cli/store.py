@@ -149,7 +149,8 @@ def backup(
         return
     held = f"{done.segments:,} segments, {done.rows:,} rows, {scaled(done.octets)}B"
     new = f"{done.copied:,} new ({scaled(done.copied_octets)}B), {done.removed:,} removed"
-    typer.echo(f"{done.path}: {held} of generation {done.generation:,}; {new}")
+    frozen = f"; {done.reports:,} frozen reports" if done.reports else ""
+    typer.echo(f"{done.path}: {held} of generation {done.generation:,}; {new}{frozen}")
 
 
 @app.command(
@@ -183,7 +184,9 @@ def restore(
         return
     origin = "" if made is None else f" as {done.source} was at {made}"
     replaced = f"; {done.replaced:,} segments were replaced" if done.replaced else ""
-    typer.echo(f"{done.path}: {done.segments:,} segments, {done.rows:,} rows, {scaled(done.octets)}B{origin}{replaced}")
+    frozen = f"; {done.reports:,} frozen reports" if done.reports else ""
+    held = f"{done.segments:,} segments, {done.rows:,} rows, {scaled(done.octets)}B"
+    typer.echo(f"{done.path}: {held}{origin}{replaced}{frozen}")
 
 
 def _path(store: Path | None) -> Path:

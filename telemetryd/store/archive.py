@@ -2,6 +2,7 @@
 
     DIR/MANIFEST.json                        as in a store, with ``backup`` set: nobody appends to it
     DIR/segments/<id>-<crc32>.parquet        the segments, each under a name that tells its content
+    DIR/reports/2026-10.r1.json              frozen records of reports, as in a store; none is ever removed
     FILE.tar                                 the same members, MANIFEST.json first
 
 Both are read here, by one interface. Every command that reads a store reads a backup directory as well.
@@ -24,6 +25,7 @@ from telemetryd.store import manifest as manifests
 from telemetryd.store.embedded import SEGMENTS_NAME
 from telemetryd.store.files import TEMPORARY_SUFFIX, Files, NewFile
 from telemetryd.store.manifest import MANIFEST_NAME, Manifest, Segment
+from telemetryd.store.report import record as frozen
 from telemetryd.store.segment import checksum
 
 TAR_SUFFIX: Final = ".tar"
@@ -40,6 +42,9 @@ class Archive(Protocol):
 
     def open(self, segment: Segment) -> IO[bytes]:
         """Open one of its segments."""
+
+    def records(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the names and contents of the frozen records."""
 
 
 class DirectoryArchive:
@@ -58,6 +63,10 @@ class DirectoryArchive:
         """Open one of its segments."""
         return (self._path / SEGMENTS_NAME / segment.file).open("rb")
 
+    def records(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the names and contents of the frozen records."""
+        return records_of(self._path)
+
 
 class TarArchive:
     """A backup in a tar file."""
@@ -74,6 +83,13 @@ class TarArchive:
     def open(self, segment: Segment) -> IO[bytes]:
         """Open one of its segments."""
         return self._member(f"{SEGMENTS_NAME}/{segment.file}")
+
+    def records(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the names and contents of the frozen records."""
+        for member in self._tar.getnames():
+            directory, _, name = member.rpartition("/")
+            if directory == frozen.DIRECTORY and frozen.is_name(name):
+                yield name, self._member(member).read()
 
     def _member(self, name: str) -> IO[bytes]:
         try:
@@ -168,6 +184,43 @@ def copy_segment(files: Files, reader: SegmentReader, target: Path) -> None:
     if checksum(target) != sink.crc32:
         files.unlink(target)
         raise StoreError(f"{target} did not arrive as it was read: look at the disk (dmesg, smartctl)")
+
+
+def records_of(store: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the names and contents of the frozen records of a store."""
+    for name in frozen.names(store):
+        yield name, (store / frozen.DIRECTORY / name).read_bytes()
+
+
+def copy_records(files: Files, records: Iterator[tuple[str, bytes]], target: Path) -> int:
+    """Copy the frozen records that ``target`` has not, or has not whole; return how many there are.
+
+    Raises
+    ------
+    StoreError
+        If one is damaged, and ``target`` has none in its place.
+    """
+    directory = target / frozen.DIRECTORY
+    count = 0
+    for name, text in records:
+        count += 1
+        path = directory / name
+        if path.exists() and frozen.is_whole(path.read_bytes()):
+            continue
+        if not frozen.is_whole(text):
+            raise StoreError(
+                f"the frozen record {name} is damaged: bring it back from another backup, or make a new revision "
+                "(telemetryd report monthly --refresh) and remove this one"
+            )
+        if not directory.is_dir():
+            directory.mkdir()
+            files.sync_directory(target)
+        with NewFile(files, path) as sink:
+            sink.write(text)
+            sink.publish()
+    if count:
+        files.sync_directory(directory)
+    return count
 
 
 def drop_from_cache(path: Path) -> None:

@@ -23,9 +23,11 @@ from telemetryd.store.archive import (
     Progress,
     SegmentReader,
     backup_name,
+    copy_records,
     copy_segment,
     drop_from_cache,
     open_archive,
+    records_of,
     refuse_too_little_room,
 )
 from telemetryd.store.embedded import LOCK_NAME, SEGMENTS_NAME, Store
@@ -34,6 +36,7 @@ from telemetryd.store.levels import SECOND_NS
 from telemetryd.store.lock import take_lock
 from telemetryd.store.manifest import MANIFEST_NAME, Backup, Manifest, Segment
 from telemetryd.store.reasons import reasons
+from telemetryd.store.report import record as frozen
 from telemetryd.store.segment import checksum
 
 _PASSES: Final = 20
@@ -53,6 +56,8 @@ class BackupDone:
         What was not there from earlier backups.
     removed:
         Segments that were taken out, since the store has them no longer.
+    reports:
+        Frozen records of reports that the store has.
     """
 
     path: Path
@@ -63,6 +68,7 @@ class BackupDone:
     copied: int
     copied_octets: int
     removed: int
+    reports: int
 
 
 def backup(
@@ -138,17 +144,18 @@ class _Directory:
         else:
             raise _too_fast(self._store)
         self._files.sync_directory(self._segments)
+        reports = copy_records(self._files, records_of(self._store.path), self._path)
         held = in_backup(state, self._label)
         manifests.save(self._files, self._path, held)
         removed = self._remove_others(held)
-        return _done(self._path, held, self._copied, removed)
+        return _done(self._path, held, self._copied, removed, reports)
 
     def _earlier(self) -> Manifest | None:
         """Return the manifest of the backup that is there, None in a new directory."""
         old = manifests.load(self._path)
         if old is not None and old.backup is None:
             raise InputError(f"{self._path} holds a store, not a backup of one: give a directory of its own")
-        own = (LOCK_NAME, SEGMENTS_NAME, MANIFEST_NAME, MANIFEST_NAME + TEMPORARY_SUFFIX)
+        own = (LOCK_NAME, SEGMENTS_NAME, frozen.DIRECTORY, MANIFEST_NAME, MANIFEST_NAME + TEMPORARY_SUFFIX)
         foreign = sorted(file.name for file in self._path.iterdir() if file.name not in own)
         if foreign:
             raise InputError(f"{self._path} holds other files ({foreign[0]}): give a directory of its own")
@@ -232,12 +239,13 @@ def _to_tar(store: Store, path: Path, label: Backup, files: Files, progress: Pro
             with open_archive(temporary) as archive:
                 for segment in archive.manifest.segments:
                     SegmentReader(archive.open(segment), segment).check()
+                reports = sum(1 for _ in archive.records())
         except Exception:
             files.unlink(temporary)
             raise
         files.rename(temporary, path)
         files.sync_directory(path.parent)
-    return _done(path, state, list(state.segments), 0)
+    return _done(path, state, list(state.segments), 0, reports)
 
 
 def _write_tar(store: Store, path: Path, state: Manifest, label: Backup, files: Files, progress: Progress) -> bool:
@@ -265,6 +273,8 @@ def _write_tar(store: Store, path: Path, state: Manifest, label: Backup, files: 
                     member = _member(f"{SEGMENTS_NAME}/{backup_name(segment)}", segment.octets, label)
                     tar.addfile(member, cast("IO[bytes]", reader))
                     reader.check()
+            for name, record in records_of(store.path):
+                tar.addfile(_member(f"{frozen.DIRECTORY}/{name}", len(record), label), io.BytesIO(record))
         files.sync(sink)
     return True
 
@@ -286,7 +296,7 @@ def _too_fast(store: Store) -> StoreError:
     return StoreError(f"the segments of {store.path} change faster than they can be copied: try again")
 
 
-def _done(path: Path, state: Manifest, copied: list[Segment], removed: int) -> BackupDone:
+def _done(path: Path, state: Manifest, copied: list[Segment], removed: int, reports: int) -> BackupDone:
     return BackupDone(
         path=path,
         generation=state.generation,
@@ -296,4 +306,5 @@ def _done(path: Path, state: Manifest, copied: list[Segment], removed: int) -> B
         copied=len(copied),
         copied_octets=sum(segment.octets for segment in copied),
         removed=removed,
+        reports=reports,
     )

@@ -2,7 +2,8 @@
 
 The segments are copied into the store's own directory under numbers that were never given away, and read whole.
 Then the manifest is replaced: until that moment the store is what it was, from then on it is what the backup holds, and
-a run that was cut short has changed nothing that a reader sees.
+a run that was cut short has changed nothing that a reader sees. Frozen records of reports are added to those that are
+there: a whole one never changes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from telemetryd.store.archive import (
     Archive,
     Progress,
     SegmentReader,
+    copy_records,
     copy_segment,
     open_archive,
     refuse_too_little_room,
@@ -27,6 +29,7 @@ from telemetryd.store.files import TEMPORARY_SUFFIX, Files
 from telemetryd.store.lock import take_lock
 from telemetryd.store.manifest import MANIFEST_NAME, Manifest, Segment
 from telemetryd.store.reasons import reasons
+from telemetryd.store.report import record as frozen
 from telemetryd.store.segment import segment_name, segment_number
 from telemetryd.store.verify import Fault, manifest_faults, segment_faults
 
@@ -45,6 +48,8 @@ class Restored:
         What the store holds now.
     replaced:
         Segments that it held before.
+    reports:
+        Frozen records of reports in the backup.
     """
 
     path: Path
@@ -54,6 +59,7 @@ class Restored:
     rows: int
     octets: int
     replaced: int
+    reports: int
 
 
 def restore(
@@ -127,6 +133,7 @@ class _Restoration:
             self._copy(wanted.segments, new)
             _refuse(manifest_faults(Snapshot(self._path, state)))
             self._files.sync_directory(self._segments)
+            reports = copy_records(self._files, self._archive.records(), self._path)
         except Exception:
             for segment in new:
                 self._files.unlink(self._segments / segment.file)
@@ -142,11 +149,12 @@ class _Restoration:
             rows=sum(segment.rows for segment in new),
             octets=sum(segment.octets for segment in new),
             replaced=len(old.segments),
+            reports=reports,
         )
 
     def _present(self) -> Manifest:
         """Return the state of the store that is there, as far as it can be told; an empty one if there is none."""
-        own = (LOCK_NAME, SEGMENTS_NAME, MANIFEST_NAME, MANIFEST_NAME + TEMPORARY_SUFFIX)
+        own = (LOCK_NAME, SEGMENTS_NAME, frozen.DIRECTORY, MANIFEST_NAME, MANIFEST_NAME + TEMPORARY_SUFFIX)
         foreign = sorted(file.name for file in self._path.iterdir() if file.name not in own)
         if foreign:
             raise InputError(f"{self._path} holds other files ({foreign[0]}): give a directory of its own")

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from telemetryd.store.embedded import SEGMENTS_NAME, Snapshot, Store
 from telemetryd.store.files import TEMPORARY_SUFFIX
 from telemetryd.store.manifest import MANIFEST_NAME, QUALITY, SEGMENT_SCHEMA, USAGE, Manifest, Segment
+from telemetryd.store.report import record as frozen
 from telemetryd.store.segment import SCHEMAS, checksum, segment_number
 
 RESTORE: Final = "bring the store back from a backup: telemetryd store restore BACKUP --store DIR --replace"
@@ -82,6 +83,7 @@ def verify(store: Store, progress: Progress = lambda done, of: None) -> Verdict:
         faults += found
         done += segment.octets
         progress(done, octets)
+    faults += record_faults(snapshot.directory, remedy)
     listed = {segment.file for segment in snapshot.manifest.segments}
     listed |= {retired.file for retired in snapshot.manifest.retired}
     strays = sorted(
@@ -91,6 +93,17 @@ def verify(store: Store, progress: Progress = lambda done, of: None) -> Verdict:
     )
     rows = sum(segment.rows for segment in snapshot.manifest.segments)
     return Verdict(len(snapshot.manifest.segments), rows, octets, tuple(sorted(faults)), tuple(strays))
+
+
+def record_faults(store: Path, remedy: str) -> Iterator[Fault]:
+    """Read every frozen record of a report and say which are damaged."""
+    for name in frozen.names(store):
+        path = store / frozen.DIRECTORY / name
+        try:
+            if not frozen.is_whole(path.read_bytes()):
+                yield Fault(str(path), "the content is not what was frozen (SHA-256)", remedy)
+        except OSError as error:
+            yield Fault(str(path), f"cannot be read: {error.strerror or error}", remedy)
 
 
 def segment_faults(path: Path, segment: Segment, remedy: str = RESTORE) -> Iterator[Fault]:

@@ -17,6 +17,7 @@ import pytest
 from telemetryd.cli.main import main
 from telemetryd.store.embedded import Store
 from telemetryd.store.levels import MINUTE_NS
+from telemetryd.store.report.record import freeze, load, path_of
 from telemetryd.store.verify import verify
 from tests.storing import BASE, Hasty, S, expected_rows, held, multiset, window
 from tests.storing_writer import batch
@@ -184,6 +185,24 @@ def test_backup_and_restore_say_what_they_did(store: Path, tmp_path: Path) -> No
     found = telemetryd_json("restore", tmp_path / "b", "--store", tmp_path / "new", "--replace")
     assert (found["replaced"], found["rows"], found["source"]) == (4, 1230, str(store))
     assert held(Store.open(tmp_path / "new", "read")) == held(Store.open(store, "read"))
+
+
+@pytest.mark.parametrize("target", ["b", "b.tar"])
+def test_frozen_reports_travel_with_the_store(store: Path, tmp_path: Path, target: str) -> None:
+    """A backup holds the frozen records of reports, a restoration adds them to those that are there, verify reads them."""
+    first = freeze(store, {"month": "2026-10", "figure": 1})
+    assert telemetryd_json("backup", tmp_path / target, "--store", store)["reports"] == 1
+    later = freeze(store, {"month": "2026-10", "figure": 2})
+    lost = path_of(store, "2026-10", 1)
+    lost.write_bytes(lost.read_bytes().replace(b'"figure":1', b'"figure":3'))
+    fault = telemetryd("verify", "--store", store, code=1)[0].splitlines()[0]
+    assert fault.startswith(f"{lost}: ") and "telemetryd store restore" in fault
+    assert telemetryd("backup", tmp_path / "c", "--store", store, code=1)[1].count(lost.name) == 1
+    text, _ = telemetryd("restore", tmp_path / target, "--store", store, "--replace")
+    assert text.endswith("; 1 frozen reports\n")
+    assert (load(store, "2026-10", 1), load(store, "2026-10")) == (first, later)
+    assert telemetryd_json("restore", tmp_path / target, "--store", tmp_path / "new")["reports"] == 1
+    assert load(tmp_path / "new", "2026-10") == first
 
 
 def test_mistakes_end_with_2_and_a_remedy(store: Path, tmp_path: Path) -> None:

@@ -55,6 +55,26 @@ def revisions(store: Path, month: str) -> list[int]:
     return sorted(int(match[2]) for match in found if match is not None and match[1] == month)
 
 
+def names(store: Path) -> list[str]:
+    """Return the file names of all frozen records; may raise OSError."""
+    directory = store / DIRECTORY
+    return sorted(path.name for path in directory.iterdir() if is_name(path.name)) if directory.is_dir() else []
+
+
+def is_name(name: str) -> bool:
+    """Tell whether a file of this name is a frozen record."""
+    return _NAME.fullmatch(name) is not None
+
+
+def is_whole(text: bytes) -> bool:
+    """Tell whether the content of a record's file is what was frozen."""
+    try:
+        document = json.loads(text)
+        return bool(document["format"] == FORMAT and digest(document["record"]) == document["sha256"])
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
 def path_of(store: Path, month: str, revision: int) -> Path:
     """Return the file of a frozen record."""
     return store / DIRECTORY / f"{month}.r{revision}.json"
