@@ -27,7 +27,7 @@ def sources(tmp_path: Path) -> Path:
     """What a checkout has: everything but what is generated."""
     copy = tmp_path / "sources"
     left_out = shutil.ignore_patterns("*_pb2*", "*.so", "__pycache__")
-    for folder in ("telemetryd", "proto", "ext", "policies", "systemd"):
+    for folder in ("telemetryd", "proto", "ext", "policies", "systemd", "dashboards"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=left_out)
     for file in (path for path in ROOT.iterdir() if path.is_file()):
         shutil.copy(file, copy)
