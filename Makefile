@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 EXT_SOURCES := $(wildcard ext/*.pyx ext/*.pxd)
 PROTO_SOURCES := $(wildcard proto/*/*.proto proto/*/*/*.proto)
 BUILT := $(VENV)/.built
-TESTS ?= tests
+# Tests that share the processor with others; what has to have it for itself is in tests/e2e.
+PARALLEL := -n 2 --dist loadfile
 
 # Where `make install` puts things; DESTDIR stands before it while a package is built.
 PREFIX ?= /usr/local
@@ -20,8 +21,9 @@ demo: build
 	$(BIN)/telemetryd demo
 
 test: build lint
-	$(BIN)/pytest $(TESTS) -m "not long"
-	TELEMETRYD_NO_EXT=1 $(BIN)/pytest tests/unit tests/contract -m "not long"
+	$(BIN)/pytest tests --ignore=tests/e2e $(PARALLEL) -m "not long"
+	$(BIN)/pytest tests/e2e -m "not long"
+	TELEMETRYD_NO_EXT=1 $(BIN)/pytest tests/unit tests/contract $(PARALLEL) -m "not long"
 
 build: $(BUILT)
 

@@ -17,6 +17,7 @@ from setuptools.command.build_py import build_py
 
 DEBUG = os.environ.get("TELEMETRYD_EXT_DEBUG") == "1"
 SANITIZE = os.environ.get("TELEMETRYD_EXT_SANITIZE") == "1"
+JOBS = os.cpu_count() or 1
 ONLY = {name for name in os.environ.get("TELEMETRYD_EXT_ONLY", "").split(",") if name}
 
 compile_args = ["-O3", "-Wall", "-Wextra", "-Wno-unused-function", "-Wno-unused-parameter"]
@@ -110,6 +111,7 @@ class BuildPy(build_py):
 
 
 setup(
+    options={"build_ext": {"parallel": JOBS}},
     cmdclass={"build_proto": BuildProto, "build_py": BuildPy},
     data_files=[*policies, *units, *dashboards],
     ext_modules=cythonize(
@@ -118,6 +120,7 @@ setup(
         build_dir="build/cython",
         compiler_directives=directives,
         annotate=DEBUG,
+        nthreads=JOBS,
     )
     if extensions
     else [],

@@ -159,8 +159,8 @@ def test_nothing_is_lost_by_a_fault_that_passes(tmp_path: Path, name: str) -> No
             counters = it.sender.counters()
             assert (counters.points, counters.batches) == (60 * LINES, 60)
             assert counters.failures
-            # What waited came in order, behind the newest.
-            assert sum(a > b for a, b in zip(server.stored, server.stored[1:], strict=False)) <= 12
+            # What waited came in order, behind the newest; of four that are under way at once any may arrive first.
+            assert sum(a > b for a, b in zip(server.stored, server.stored[4:], strict=False)) <= 12
 
     run(story())
 
