@@ -31,7 +31,7 @@ def make_names() -> Names:
     return Names(
         links=("-", *(f"core-{i} eth1/{i}" for i in range(1, 9))),
         metering_points=("-", "exit", "province", "nation", "data centre"),
-        departments=("unknown", *(f"department {i:02}" for i in range(1, DEPARTMENTS))),
+        departments=("unknown", *(f"department-{i:02}" for i in range(1, DEPARTMENTS))),
         applications=("unclassified", *(f"application {i:03}" for i in range(1, APPLICATIONS))),
         zones=("-", *(f"zone {i}" for i in range(1, 21))),
         service_classes=("-", "control", "video", "business", "best effort"),

@@ -174,7 +174,7 @@ def _ask(store: Store, days: int, octets: NDArray[np.float64], repeats: int) -> 
     first = days - month
     a_day = Selection(from_ns=START_NS + day * DAY_NS, to_ns=START_NS + (day + 1) * DAY_NS)
     a_month = Selection(from_ns=START_NS + first * DAY_NS, to_ns=START_NS + days * DAY_NS)
-    one = Selection("totals", a_month.from_ns, a_month.to_ns, {"department": ("department 07",)})
+    one = Selection("totals", a_month.from_ns, a_month.to_ns, {"department": ("department-07",)})
     by_name = ("department", "application", "direction")
 
     def report(snapshot: Snapshot) -> float:
