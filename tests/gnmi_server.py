@@ -72,7 +72,8 @@ class GrpcioTarget:
             assert self.serve is not None
             async for message in self.serve(self._noting(requests), context):
                 yield message
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):
+            # The latter where the cancellation comes while gRPC sends the message that was yielded.
             self.cancelled.set()
             raise
 
