@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from telemetryd.allocate.demand_file import parse_demand
 from telemetryd.allocate.place import place
 from telemetryd.errors import ProblemsError
 from telemetryd.policy.load import load_policies
+from tests.changed import changed
 from tests.policy_case import BASE, registry, write
 
 DATA: dict[str, Any] = yaml.load(
@@ -75,20 +75,7 @@ def load_and_divide(text: str) -> None:
 @given(st.lists(st.tuples(st.sampled_from(PATHS), VALUES | st.just("remove")), min_size=1, max_size=3))
 def test_any_value_anywhere(changes: list[tuple[tuple[str | int, ...], Any]]) -> None:
     """Values of any type in any place, or missing ones, are mistakes at a place or fine."""
-    data = copy.deepcopy(DATA)
-    for path, value in changes:
-        inner: Any = data
-        for step in path[:-1]:
-            try:
-                inner = inner[step]
-            except (KeyError, IndexError, TypeError):
-                break
-        else:
-            last = path[-1]
-            if isinstance(inner, dict) and value == "remove":
-                inner.pop(last, None)
-            elif isinstance(inner, dict) or (isinstance(inner, list) and isinstance(last, int) and last < len(inner)):
-                inner[last] = value
+    data = changed(DATA, changes)
     text = yaml.safe_dump(data, allow_unicode=True)
     for number in ("1", "4", "5", "0.5"):
         text = text.replace(f"'{number}'", number)  # numbers, which BaseLoader read as texts

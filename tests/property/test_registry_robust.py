@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from telemetryd.config.positions import parse_yaml
 from telemetryd.errors import Problem, ProblemsError
 from telemetryd.registry.csv_file import COLUMNS, read_csv
 from telemetryd.registry.load import load_registry
+from tests.changed import changed
 from tests.unit.registry_case import BASE
 
 DATA: dict[str, Any] = yaml.safe_load(BASE)
@@ -60,20 +60,7 @@ def load(text: str) -> None:
 @given(st.lists(st.tuples(st.sampled_from(PATHS), VALUES | st.just("remove")), min_size=1, max_size=4))
 def test_any_value_anywhere(changes: list[tuple[tuple[str | int, ...], Any]]) -> None:
     """Values of any type in any place, or missing ones, are mistakes at a place or fine."""
-    data = copy.deepcopy(DATA)
-    for path, value in changes:
-        inner: Any = data
-        for step in path[:-1]:
-            try:
-                inner = inner[step]
-            except (KeyError, IndexError, TypeError):
-                break
-        else:
-            last = path[-1]
-            if isinstance(inner, dict) and value == "remove":
-                inner.pop(last, None)
-            elif isinstance(inner, dict) or (isinstance(inner, list) and isinstance(last, int) and last < len(inner)):
-                inner[last] = value
+    data = changed(DATA, changes)
     load(yaml.safe_dump(data, allow_unicode=True))
 
 
