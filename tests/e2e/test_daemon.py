@@ -385,6 +385,7 @@ def test_it_answers_the_control_service(tmp_path: Path, registry: Path) -> None:
     with DaemonProcess(tmp_path, registry) as daemon:
         sent = send(daemon.sflow, datagrams(blocks))
         daemon.until(lambda: daemon.metrics()["telemetryd_store_rows_total"] > 0)
+        daemon.until(lambda: processed(daemon) == sent)
         code, status = ask(daemon, "status")
         assert (code, status["state"], status["pid"]) == (0, "ok", daemon.process.pid)
         assert [one["counts"]["processed"] for one in status["sockets"]] == [sent]

@@ -16,7 +16,7 @@ from telemetryd._ext import is_disabled
 from telemetryd.aggregate.interval import interval
 from telemetryd.classify.compile import compile_registry
 from telemetryd.ingest.generate.loads import city_repeated
-from telemetryd.ingest.generate.pace import Pace
+from telemetryd.ingest.generate.pace import Burst, Pace
 from telemetryd.pipeline import Pipeline
 from telemetryd.registry.load import load_registry
 from telemetryd.registry.locate import default_registry
@@ -37,6 +37,8 @@ DELAY_S = 0.2
 MOMENT, HALF_A_MINUTE = 40, 300  # stretches, sent as fast as one sender goes
 LEAST_SHARE = 1 / 10  # ... where traffic is sent that does not repeat: no sender makes enough of it for a third
 UNREPEATED_RATE = 300_000.0  # samples/s
+LEAST_FLUSH_RATE = 10_000.0  # samples/s, which even that share takes
+FLUSHED = 60_000  # samples behind the overload: each source's last gap shows
 MEBIBYTE = 1 << 20
 
 Key = tuple[str, str, str]
@@ -152,7 +154,9 @@ def test_intervals_hold_in_overload(tmp_path: Path, samples: int) -> None:
         limits = {"agent_datagrams_per_s": 0, "drain": "120 s"}
         with DaemonProcess(tmp_path, registry, {"limits": limits}).start(prefix=prefix) as daemon:
             load = CityLoad(daemon.sflow[1], samples)
-            load.send(1, Pace(samples_per_s=UNREPEATED_RATE))
+            factor = UNREPEATED_RATE / LEAST_FLUSH_RATE
+            overload = Burst(factor, (samples - FLUSHED) / UNREPEATED_RATE, every_s=600)
+            load.send(1, Pace(samples_per_s=LEAST_FLUSH_RATE, burst=overload))
             sent = load.datagrams
             daemon.until(lambda: accounted(daemon.metrics()) == sent)
             processed = outcomes(daemon.metrics(), "processed")
