@@ -23,7 +23,7 @@ demo: build
 test: build lint
 	$(BIN)/pytest tests --ignore=tests/e2e $(PARALLEL) -m "not long"
 	$(BIN)/pytest tests/e2e -m "not long"
-	TELEMETRYD_NO_EXT=1 $(BIN)/pytest tests/unit tests/contract $(PARALLEL) -m "not long"
+	TELEMETRYD_NO_EXT=1 $(BIN)/pytest tests/unit tests/contract $(PARALLEL) -m "not long and not no_twins"
 
 build: $(BUILT)
 

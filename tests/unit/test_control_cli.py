@@ -13,6 +13,8 @@ from telemetryd.cli.control import duration_text, time_text
 from telemetryd.serve.messages import ReloadResult
 from tests.control_backend import DEADLINE_S, STATUS, Backend, serving, update, usage
 
+pytestmark = pytest.mark.no_twins
+
 
 def telemetryd(backend: Backend, *arguments: str) -> tuple[int, str, str]:
     """Run a verb against a backend; return its exit code, stdout and stderr."""

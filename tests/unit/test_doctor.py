@@ -17,6 +17,8 @@ from telemetryd.cli.main import main
 from telemetryd.observe import doctor
 from telemetryd.observe.doctor import Bound, Verdict
 
+pytestmark = pytest.mark.no_twins
+
 ME = pwd.getpwuid(os.geteuid())
 NOBODY = pwd.struct_passwd(("somebody", "x", 61_234, 61_234, "", "/", "/bin/false"))
 REGISTRY = Path(__file__).parents[2] / "policies" / "example-city" / "registry"

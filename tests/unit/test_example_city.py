@@ -23,6 +23,8 @@ from telemetryd.registry.load import load_registry
 from telemetryd.registry.models import Registry
 from tests.small_city import Rows
 
+pytestmark = pytest.mark.no_twins
+
 CITY = Path(__file__).parents[2] / "policies" / "example-city"
 REGISTRY = CITY / "registry"
 #: Reserved for documentation, benchmarks, private use and carrier NAT (RFC 1918, 2544, 3849, 5737, 6598, 9637).

@@ -10,6 +10,8 @@ from scipy import stats
 
 from telemetryd.assure.forecast import HORIZON_DAYS, CannotTell, Forecast, forecast, student_t
 
+pytestmark = pytest.mark.no_twins
+
 FIRST = date(2026, 3, 4)
 WEEK = np.array([0.0, 0.02, 0.03, 0.01, -0.02, -0.5, -0.6])
 LEVEL = 4e9

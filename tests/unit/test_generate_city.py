@@ -16,6 +16,8 @@ from telemetryd.ingest.generate.traffic_file import load_traffic
 from telemetryd.registry.load import load_registry
 from telemetryd.schema import CLASS_COLUMNS, DATAGRAM_COLUMNS, SAMPLE_COLUMNS, Batch, Direction
 
+pytestmark = pytest.mark.no_twins
+
 CITY = Path(__file__).parents[2] / "policies" / "example-city"
 TUESDAY = datetime(2026, 11, 24, 10, 0)
 NS = 1_000_000_000

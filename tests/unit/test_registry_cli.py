@@ -21,6 +21,8 @@ from telemetryd.registry.reference_docs import BEGIN, render_reference, update
 from telemetryd.registry.schema_json import registry_schema
 from tests.unit.registry_case import BASE, broken
 
+pytestmark = pytest.mark.no_twins
+
 DOCS = Path(__file__).parents[2] / "docs"
 OUTPUT = jsonschema.Draft202012Validator(json.loads((DOCS / "registry-output.schema.json").read_text()))
 

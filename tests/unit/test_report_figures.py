@@ -21,6 +21,8 @@ from telemetryd.store.report.month import Month
 from telemetryd.store.select import Selection
 from tests.month_case import BIN, RATE, SHANGHAI, SIZE, Key, S, bins_of, fill, small_registry, traffic
 
+pytestmark = pytest.mark.no_twins
+
 Json = dict[str, Any]
 OCTOBER = bins_of("2026-10-01", 31)
 KEYS = traffic(OCTOBER)

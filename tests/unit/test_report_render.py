@@ -24,6 +24,8 @@ from telemetryd.store.report.page import Table
 from telemetryd.store.report.pages import lay_out
 from tests.month_case import SHANGHAI, bins_of, fill, small_registry, traffic
 
+pytestmark = pytest.mark.no_twins
+
 Json = dict[str, Any]
 EVIL = '=cmd|"/c calc"!A1 <script>alert(1)</script> & \x07'
 

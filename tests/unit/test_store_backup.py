@@ -19,6 +19,8 @@ from telemetryd.store.restore import restore
 from telemetryd.store.verify import verify
 from tests.storing import BASE, Died, DyingFiles, Hasty, S, expected_rows, held, multiset, window
 
+pytestmark = pytest.mark.no_twins
+
 COUNT = 12
 WINDOWS = [window(BASE + i * S) for i in range(COUNT)]
 MADE_NS = BASE + 7
