@@ -122,7 +122,7 @@ def bound(tree: Tree, demand: ArrayLike) -> Bounds:
     floor = np.minimum(tree.floor, want)
     guarantee = np.minimum(np.maximum(tree.guarantee, tree.floor), want)
     for depth in reversed(range(len(tree.depths) - 2)):
-        children, nodes, offsets = _family(tree, depth)
+        children, nodes, offsets = tree.family(depth)
         sums = np.add.reduceat(want[children], offsets)
         wanted[nodes] = sums
         want[nodes] = top = np.maximum(np.minimum(sums, tree.ceiling[nodes]), reserved[nodes])
@@ -134,19 +134,11 @@ def bound(tree: Tree, demand: ArrayLike) -> Bounds:
     return Bounds(floor, guarantee, want, wanted)
 
 
-def _family(tree: Tree, depth: int) -> tuple[slice, NDArray[np.int64], NDArray[np.int64]]:
-    """Return the places of all children of a depth's nodes, those nodes, and where in the former each one's begin."""
-    first, last = tree.inner_depths[depth], tree.inner_depths[depth + 1]
-    begin = tree.depths[depth + 1]
-    children = slice(int(begin), int(tree.depths[depth + 2]))
-    return children, tree.inner[first:last], tree.first_child[first:last] - begin
-
-
 def _divide(
     tree: Tree, depth: int, bounds: Bounds, bps: NDArray[np.int64], level: NDArray[np.float64], phase: NDArray[np.int8]
 ) -> None:
     """Divide what the nodes of one depth got among their children."""
-    children, nodes, offsets = _family(tree, depth)
+    children, nodes, offsets = tree.family(depth)
     counts = np.diff(np.append(offsets, children.stop - children.start))
     floor, guarantee, want = bounds.floor[children], bounds.guarantee[children], bounds.want[children]
     available = np.minimum(bps[nodes], bounds.wanted[nodes])

@@ -95,6 +95,13 @@ class Tree:
         """Return the sum over the members of each group, shape (k,)."""
         return _segment_sums(values[1:], self.groups[:-1] - 1)
 
+    def family(self, depth: int) -> tuple[slice, NDArray[np.int64], NDArray[np.int64]]:
+        """Return the places of all children of a depth's nodes, those nodes, and where each one's children begin."""
+        first, last = self.inner_depths[depth], self.inner_depths[depth + 1]
+        begin = self.depths[depth + 1]
+        children = slice(int(begin), int(self.depths[depth + 2]))
+        return children, self.inner[first:last], self.first_child[first:last] - begin
+
     def children(self, node: int) -> range:
         """Return the places of a node's children."""
         number = int(np.searchsorted(self.inner, node))
