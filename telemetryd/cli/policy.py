@@ -1,4 +1,4 @@
-"""`telemetryd policy`: check, show, divide and explain bandwidth policies."""
+"""`telemetryd policy`: check, show, divide, explain and compare bandwidth policies."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from telemetryd.cli.policy_compare import calendar, diff
+from telemetryd.cli.policy_history import history, record
+from telemetryd.cli.policy_options import AsJson, At, Directory, Files, load, moment, note_warnings
+from telemetryd.cli.policy_options import registry as load_registry
+
 if TYPE_CHECKING:
     from telemetryd.allocate.place import Placed
     from telemetryd.cli.output import Field, Row
@@ -20,35 +25,22 @@ if TYPE_CHECKING:
     from telemetryd.registry.models import Registry
 
 app = typer.Typer(
-    help="Check, show, divide and explain bandwidth policies.",
+    help="Check, show, divide, explain and compare bandwidth policies.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
-Files = Annotated[list[Path], typer.Argument(metavar="POLICY...", help="Policy and calendar files, or directories.")]
-Directory = Annotated[
-    Path | None,
-    typer.Option(
-        "--registry",
-        "-r",
-        envvar="TELEMETRYD_REGISTRY",
-        help="Directory of the registry. Default: the shipped example city.",
-        show_default=False,
-    ),
-]
 DemandFile = Annotated[
     Path,
     typer.Option("--demand", help="CSV with link, direction, department, application, demand (with units)."),
 ]
-At = Annotated[
-    str | None,
-    typer.Option(
-        "--at", metavar="TIME", help='The city\'s time, such as "2026-11-28 09:00". Default: now.', show_default=False
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object (docs/policy.md).")]
+
+app.command()(diff)
+app.command()(calendar)
+app.command()(record)
+app.command()(history)
 
 
 @app.command()
@@ -61,11 +53,11 @@ def check(policies: Files, registry: Directory = None, at: At = None, as_json: A
     from telemetryd.errors import EXIT_USAGE, ProblemsError
     from telemetryd.policy.admission import admit
 
-    known = _registry(registry)
+    known = load_registry(registry)
     try:
-        loaded = _load(policies, known)
+        loaded = load(policies, known)
         conflicts = [found for policy in loaded.policies for found in admit(policy, known, _local(policy, at, known))]
-        if refused := [_problem(conflict) for conflict in conflicts if not conflict.state]:
+        if refused := [conflict_problem(conflict) for conflict in conflicts if not conflict.state]:
             raise ProblemsError(refused)
     except ProblemsError as error:
         if not as_json:
@@ -73,11 +65,11 @@ def check(policies: Files, registry: Directory = None, at: At = None, as_json: A
         write_json({"ok": False, "mistakes": [asdict(one) for one in error.problems], "warnings": []})
         raise typer.Exit(EXIT_USAGE) from None
     names = [policy.name for policy in loaded.policies]
-    warnings = [*loaded.warnings, *(_problem(conflict) for conflict in conflicts)]
+    warnings = [*loaded.warnings, *(conflict_problem(conflict) for conflict in conflicts)]
     if as_json:
         write_json({"ok": True, "policies": names, "mistakes": [], "warnings": [asdict(one) for one in warnings]})
         return
-    _note_warnings(warnings)
+    note_warnings(warnings)
     what = "policy" if len(names) == 1 else "policies"
     note(f"{len(names)} {what} ({', '.join(names)}): no mistake, every guarantee fits")
 
@@ -92,8 +84,8 @@ def show(policies: Files, registry: Directory = None, at: At = None, as_json: As
     from telemetryd.policy.admission import capacity_bps
     from telemetryd.policy.outline import active_at, outline
 
-    known = _registry(registry)
-    loaded = _load(policies, known)
+    known = load_registry(registry)
+    loaded = load(policies, known)
     rows: list[dict[str, Any]] = []
     for policy in loaded.policies:
         active = active_at(policy, _local(policy, at, known))
@@ -118,7 +110,7 @@ def show(policies: Files, registry: Directory = None, at: At = None, as_json: As
     if as_json:
         write_json({"nodes": rows})
         return
-    _note_warnings(loaded.warnings)
+    note_warnings(loaded.warnings)
     columns = [Field("node", _indented), text("kind"), text("importance"), text("weight")]
     columns += [_rate(name) for name in ("floor", "guarantee", "ceiling")]
     show_table(columns, rows)
@@ -163,7 +155,7 @@ def allocate(
             }
         )
         return
-    _note_warnings(warnings)
+    note_warnings(warnings)
     columns = [text("link"), text("direction"), text("department"), text("application"), text("importance")]
     columns += [_rate(name) for name in ("demand", "guarantee", "ceiling", "allocation")]
     show_table([*columns, text("bound")], leaves)
@@ -222,19 +214,6 @@ def schema(
     write_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **document})
 
 
-def _registry(chosen: Path | None) -> Registry:
-    from telemetryd.registry.load import load_registry
-    from telemetryd.registry.locate import default_registry
-
-    return load_registry(chosen if chosen is not None else default_registry())
-
-
-def _load(paths: list[Path], registry: Registry) -> Policies:
-    from telemetryd.policy.load import load_policies
-
-    return load_policies(paths, registry)
-
-
 def _place(
     policies: list[Path], demand: Path, registry: Path | None, at: str | None
 ) -> tuple[Policies, list[Placed], list[Any], datetime, list[Problem]]:
@@ -244,35 +223,22 @@ def _place(
     from telemetryd.allocate.demand_file import read_demand
     from telemetryd.allocate.place import place
 
-    known = _registry(registry)
-    loaded = _load(policies, known)
+    known = load_registry(registry)
+    loaded = load(policies, known)
     demands, warnings = read_demand(demand, known)
-    when = _moment(at, ZoneInfo(known.city.time_zone))
+    when = moment(at, ZoneInfo(known.city.time_zone))
     placed, unmanaged = place(loaded, known, demands, when)
     return loaded, placed, unmanaged, when, [*loaded.warnings, *warnings]
-
-
-def _moment(at: str | None, zone: Any) -> datetime:
-    """Return the time that was asked for, local where it says no zone."""
-    from telemetryd.errors import InputError
-
-    if at is None:
-        return datetime.now(zone)
-    try:
-        moment = datetime.fromisoformat(at)
-    except ValueError:
-        raise InputError(f'--at "{at}" is no time - write such as "2026-11-28 09:00"') from None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=zone)
 
 
 def _local(policy: Policy, at: str | None, registry: Registry) -> datetime:
     """Return the time that was asked for, the city's where it says no zone, as the policy's local time."""
     from zoneinfo import ZoneInfo
 
-    return _moment(at, ZoneInfo(registry.city.time_zone)).astimezone(policy.zone).replace(tzinfo=None)
+    return moment(at, ZoneInfo(registry.city.time_zone)).astimezone(policy.zone).replace(tzinfo=None)
 
 
-def _problem(conflict: Conflict) -> Problem:
+def conflict_problem(conflict: Conflict) -> Problem:
     """Say a conflict at the place of its largest guarantee."""
     from telemetryd.config.units import spell_rate
     from telemetryd.errors import Problem
@@ -310,13 +276,6 @@ def _rules(rule: Rule, names: tuple[str, ...]) -> Iterable[tuple[tuple[str, ...]
     yield names, rule
     for child in rule.children:
         yield from _rules(child, (*names, child.name))
-
-
-def _note_warnings(warnings: Iterable[Problem]) -> None:
-    from telemetryd.cli.output import note
-
-    for warning in warnings:
-        note(f"warning: {warning}")
 
 
 def _chain_text(who: str, chain: dict[str, Any]) -> Iterable[str]:

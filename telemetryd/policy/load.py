@@ -57,7 +57,7 @@ def load_policies(paths: Sequence[Path], registry: Registry) -> Policies:
         before = len(problems)
         check_policy(file, document, calendar, registry, problems, warnings)
         zone = ZoneInfo(file.time_zone or registry.city.time_zone)
-        policy = Policy(file, document, calendar, zone)
+        policy = Policy(file, document, calendar, zone, tuple(sorted(calendars)))
         for index in unmatched_overrides(policy, registry) if len(problems) == before else ():
             where = document.where(("overrides", index))
             problems.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from telemetryd.config.positions import YamlDocument
@@ -25,12 +26,15 @@ class Policy:
         Its calendars, joined.
     zone:
         Time zone of its times.
+    calendar_files:
+        The calendars' files.
     """
 
     file: PolicyFile
     document: YamlDocument
     calendar: Calendar
     zone: ZoneInfo
+    calendar_files: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:
