@@ -33,6 +33,7 @@ VERBS: Final = {
     "doctor": "Check what the daemon needs of this host, and name the remedy.",
     "registry": "Check, show, search and extend the registry.",
     "policy": "Check, show, divide and explain bandwidth policies.",
+    "agent": "Serve this host's interfaces by gNMI.",
     "gnmi": "Talk to a gNMI target: capabilities, get, subscribe, watch.",
     "send": "Send sFlow datagrams to a collector: captures or the example city.",
     "decode": "Print captured sFlow as one JSON object a datagram a line.",
