@@ -51,6 +51,7 @@ _RED: Final = HexColor("#b3261e")
 _WHITE: Final = HexColor("#ffffff")
 _SIZE: Final = 7.2
 _SMALL: Final = 6.0
+_PADDING: Final = 3.0
 
 
 def _style(name: str, size: float, colour: Color | None = None, **more: Any) -> ParagraphStyle:
@@ -123,24 +124,14 @@ def _paragraph(text: str, style: ParagraphStyle) -> Paragraph:
 def _footer(canvas: Canvas, document: Document) -> None:
     canvas.saveState()
     canvas.setFillColor(_SOFT)
-    place = _MARGIN
     line = f"{document.title} · {document.subtitle} · SHA-256 {document.digest[:16]}"
-    for is_wide, run in runs(line):
-        font = CHINESE if is_wide else LATIN
-        canvas.setFont(font, 7)
-        canvas.drawString(place, 18, run)
-        place += pdfmetrics.stringWidth(run, font, 7)
-    number = document.words("page", page=canvas.getPageNumber())
-    place = (
-        landscape(A4)[0]
-        - _MARGIN
-        - sum(pdfmetrics.stringWidth(run, CHINESE if is_wide else LATIN, 7) for is_wide, run in runs(number))
-    )
-    for is_wide, run in runs(number):
-        font = CHINESE if is_wide else LATIN
-        canvas.setFont(font, 7)
-        canvas.drawString(place, 18, run)
-        place += pdfmetrics.stringWidth(run, font, 7)
+    number = _placed(document.words("page", page=canvas.getPageNumber()), 7)
+    right = landscape(A4)[0] - _MARGIN - sum(width for _, _, width in number)
+    for place, text in ((_MARGIN, _placed(line, 7)), (right, number)):
+        for run, font, width in text:
+            canvas.setFont(font, 7)
+            canvas.drawString(place, 18, run)
+            place += width
     canvas.restoreState()
 
 
@@ -208,10 +199,11 @@ def _table(table: Table, document: Document, width: float) -> list[Flowable]:
         for row in table.rows
     ]
     head = [_paragraph(column.title, _HEAD if column.kind == page.TEXT else _HEAD_RIGHT) for column in table.columns]
-    body = [[_cell(column, *texts) for column, texts in zip(table.columns, row, strict=True)] for row in shown]
+    widths = _widths(table.columns, shown, width)
+    body = [[_cell(*cell) for cell in zip(table.columns, row, widths, strict=True)] for row in shown]
     grid = Grid(
         [head, *body],
-        colWidths=_widths(table.columns, shown, width),
+        colWidths=widths,
         repeatRows=1,
         style=[
             ("VALIGN", (0, 0), (-1, 0), "BOTTOM"),
@@ -221,20 +213,62 @@ def _table(table: Table, document: Document, width: float) -> list[Flowable]:
             ("ROWBACKGROUNDS", (0, 1), (-1, -1), [_WHITE, _PALE]),
             ("TOPPADDING", (0, 0), (-1, -1), 1),
             ("BOTTOMPADDING", (0, 0), (-1, -1), 2),
-            ("LEFTPADDING", (0, 0), (-1, -1), 3),
-            ("RIGHTPADDING", (0, 0), (-1, -1), 3),
+            ("LEFTPADDING", (0, 0), (-1, -1), _PADDING),
+            ("RIGHTPADDING", (0, 0), (-1, -1), _PADDING),
         ],
     )
     return [*story, grid]
 
 
-def _cell(column: Column, shown: str, small: str) -> Flowable | str:
+class _Lines(Flowable):  # type: ignore[misc]
+    """Lines that fit where they stand, drawn as they are: setting each figure as a paragraph takes most of the time."""
+
+    def __init__(self, lines: Sequence[tuple[str, float, Color]], *, is_right: bool) -> None:
+        super().__init__()
+        self._lines = [(_placed(text, size), size, colour) for text, size, colour in lines]
+        self._is_right = is_right
+
+    def needed(self) -> float:
+        """Return the width of the longest line."""
+        return max(sum(width for _, _, width in runs) for runs, _, _ in self._lines)
+
+    def wrap(self, width: float, height: float) -> tuple[float, float]:
+        """Take the width of the cell."""
+        self.width, self.height = width, _CELL.leading * len(self._lines)
+        return self.width, self.height
+
+    def draw(self) -> None:
+        """Draw line after line, run after run."""
+        y = self.height
+        for line, size, colour in self._lines:
+            x = self.width - sum(width for _, _, width in line) if self._is_right else 0.0
+            self.canv.setFillColor(colour)
+            for run, font, width in line:
+                self.canv.setFont(font, size)
+                self.canv.drawString(x, y - size, run)
+                x += width
+            y -= _CELL.leading
+
+
+def _placed(text: str, size: float) -> list[tuple[str, str, float]]:
+    """Cut text where its font changes: (run, font, width)."""
+    fonts = ((run, CHINESE if is_wide else LATIN) for is_wide, run in runs(text))
+    return [(run, font, pdfmetrics.stringWidth(run, font, size)) for run, font in fonts]
+
+
+def _cell(column: Column, texts: tuple[str, str], width: float) -> Flowable | str:
+    shown, small = texts
     if not shown:
         return ""
+    is_right = column.kind != page.TEXT
+    second = [(small, _SMALL, _SOFT)] if small else []
+    lines = _Lines([(shown, _SIZE, _CELL.textColor), *second], is_right=is_right)
+    if lines.needed() <= width - 2 * _PADDING:
+        return lines
     markup = marked_up(shown)
     if small:
         markup += f'<br/><font size="{_SMALL:g}" color="#5f6b76">{marked_up(small)}</font>'
-    return Paragraph(markup, _CELL if column.kind == page.TEXT else _RIGHT)
+    return Paragraph(markup, _RIGHT if is_right else _CELL)
 
 
 def _widths(columns: Sequence[Column], rows: Sequence[Sequence[tuple[str, str]]], width: float) -> list[float]:
@@ -291,10 +325,10 @@ def _chart(chart: Chart, width: float) -> Drawing:
 
 def _string(drawing: Drawing, x: float, y: float, text: str, size: float, *, is_right: bool = False) -> float:
     """Write text into a drawing; return where it ends."""
-    parts = [(run, CHINESE if is_wide else LATIN) for is_wide, run in runs(text)]
+    parts = _placed(text, size)
     if is_right:
-        x -= sum(pdfmetrics.stringWidth(run, font, size) for run, font in parts)
-    for run, font in parts:
+        x -= sum(width for _, _, width in parts)
+    for run, font, width in parts:
         drawing.add(String(x, y, run, fontName=font, fontSize=size, fillColor=_SOFT))
-        x += pdfmetrics.stringWidth(run, font, size)
+        x += width
     return x
