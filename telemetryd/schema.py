@@ -221,6 +221,78 @@ class UpdateBatch(Batch):
                 return None
 
 
+# --- what interface counters become -----------------------------------------------------------------------
+
+
+class Counter(IntEnum):
+    """A counter of an interface or a queue, by gNMI (OpenConfig's names) or by sFlow (if_counters)."""
+
+    IN_OCTETS = 0
+    IN_PACKETS = 1  # all of them: in-pkts, where a device has it
+    IN_UNICAST_PACKETS = 2
+    IN_MULTICAST_PACKETS = 3
+    IN_BROADCAST_PACKETS = 4
+    IN_DISCARDS = 5
+    IN_ERRORS = 6
+    OUT_OCTETS = 7
+    OUT_PACKETS = 8
+    OUT_UNICAST_PACKETS = 9
+    OUT_MULTICAST_PACKETS = 10
+    OUT_BROADCAST_PACKETS = 11
+    OUT_DISCARDS = 12
+    OUT_ERRORS = 13
+    TRANSMIT_OCTETS = 14  # of a queue, as the next three
+    TRANSMIT_PACKETS = 15
+    DROPPED_OCTETS = 16
+    DROPPED_PACKETS = 17
+
+
+class CounterSource(IntEnum):
+    """Where counters come from."""
+
+    SFLOW = 1
+    GNMI = 2
+
+
+READING_COLUMNS: Final = (
+    Column("feed", "uint32", "number of the feed: an interface or queue, as one source tells of it", 0, "-"),
+    Column("counter", "uint8", "Counter", 0, "-"),
+    Column("ts_ns", "int64", "ns since the epoch, the device's clock", 323, "notification.timestamp, or reception"),
+    Column("received_ns", "int64", "ns since the epoch, our clock", 0, "reception"),
+    Column("value", "uint64", "octets or packets since the counter began", 0, "update.val, if_counters"),
+    Column("bits", "uint8", "64, or 32 where the counter wraps there", 0, "sFlow's packets and errors: 32"),
+)
+
+
+class GrowthFlag(IntEnum):
+    """Bits of the ``flags`` column of :data:`GROWTH_COLUMNS`."""
+
+    WRAPPED = 1  # the counter went round within the span
+    RESET = 2  # it began anew within the span: the growth is what it had counted again, the least that it can be
+    AMBIGUOUS = 4  # it may have gone round more often than is known: at this speed, and so far apart
+
+
+GROWTH_COLUMNS: Final = (
+    Column("feed", "uint32", "number of the feed", 0, "-"),
+    Column("counter", "uint8", "Counter", 0, "-"),
+    Column("start_ns", "int64", "ns since the epoch, the device's clock", 0, "the reading before"),
+    Column("end_ns", "int64", "ns since the epoch, the device's clock", 0, "the reading"),
+    Column("growth", "uint64", "octets or packets in [start_ns, end_ns)", 0, "difference of the two readings"),
+    Column("flags", "uint8", "GrowthFlag bits", 0, "-"),
+)
+
+DIRECTION_GROWTH_COLUMNS: Final = (
+    Column("feed", "uint32", "number of the feed: of interfaces only", 0, "-"),
+    Column("direction", "uint8", "LinkDirection", 61, "-"),
+    Column("start_ns", "int64", "ns since the epoch, our clock", 0, "the device's, shifted by its skew"),
+    Column("end_ns", "int64", "ns since the epoch, our clock", 0, "as start_ns"),
+    Column("octets", "uint64", "octets in [start_ns, end_ns), as the device counts them", 1, "GROWTH_COLUMNS"),
+    Column("packets", "uint64", "packets in the same time", 2, "GROWTH_COLUMNS"),
+    Column("has_packets", "uint8", "1 packets is known, 0 the device does not tell it for the same time", 0, "-"),
+    Column("flags", "uint8", "GrowthFlag bits of either", 0, "-"),
+)
+
+
 # --- what tracking and classification add to the same rows ---------------------------------------------
 
 TRACK_COLUMNS: Final = (
