@@ -19,6 +19,7 @@ from telemetryd.config.settings import Loaded, Settings, load_settings
 from telemetryd.errors import Problem, ProblemsError, TelemetrydError
 from telemetryd.registry.load import load_registry
 from telemetryd.registry.models import Registry
+from telemetryd.targets import TargetPlan, plan_targets
 
 LIMIT_S: Final = 110.0
 
@@ -33,11 +34,14 @@ class Configuration:
         The settings, and where each came from.
     registry, tables:
         The registry that they name, and what it was compiled to.
+    targets:
+        What each gNMI target is asked for.
     """
 
     loaded: Loaded
     registry: Registry
     tables: Tables
+    targets: list[TargetPlan]
 
     @property
     def settings(self) -> Settings:
@@ -51,7 +55,7 @@ def load_configuration(file: Path) -> Configuration:
     Raises
     ------
     ProblemsError
-        With every mistake of the file, or else of the registry that it names.
+        With every mistake of the file, or else of the registry that it names, or else of both together.
     """
     loaded = load_settings(file)
     directory = loaded.settings.registry
@@ -61,7 +65,8 @@ def load_configuration(file: Path) -> Configuration:
         remedy = "name the directory of the registry's files; a relative path is relative to this file"
         raise ProblemsError([Problem(*position, f'"registry": {directory} {what}', remedy)])
     registry = load_registry(directory)
-    return Configuration(loaded, registry, compile_registry(registry))
+    targets = plan_targets(loaded.settings.gnmi, registry, loaded.document.where)
+    return Configuration(loaded, registry, compile_registry(registry), targets)
 
 
 async def load_elsewhere(file: Path) -> Configuration:

@@ -1,5 +1,6 @@
 """The daemon: builds its components in order, and answers for all of them.
 
+gnmi (targets, on the loop)
 receive (threads) --windows--> store (one append a second)
                     |
                     +--------> outputs (spool, one sender each)
@@ -38,6 +39,8 @@ from telemetryd.serve.messages import Counts, ReloadResult, Status, Update
 from telemetryd.serve.messages import State as StateName
 from telemetryd.serve.metrics import METRICS, Observed, own_figures
 from telemetryd.serve.output_counts import output_counts, spool_counts
+from telemetryd.serve.target_rows import STATES, target_rows
+from telemetryd.subscriber import Subscriber
 from telemetryd.supervisor import Supervisor
 from telemetryd.writer import StoreWriter
 
@@ -48,8 +51,7 @@ AUDIT_BURST: Final = 10_000
 
 #: Settings that a reload brings into effect; the others need a restart.
 RELOADABLE: Final = frozenset({"registry", "log.level", "outputs"})
-
-_STATES: Final[Mapping[State, StateName]] = {State.OK: "ok", State.DEGRADED: "degraded", State.FAILED: "failed"}
+RELOADABLE_SECTIONS: Final = ("gnmi.",)
 
 
 class Daemon:
@@ -109,6 +111,7 @@ class Daemon:
             drain_s,
             listen_fds,
         )
+        self._subscriber = Subscriber(configuration.targets, settings.gnmi.connecting, lambda batch, paths, plans: None)
         self._updates = Updates(configuration.registry, self._receiver.counters, self._overall)
         watchdog = Watchdog(notifier, self._receiver.is_alive, self._status_line)
         # They stop in the reverse order: who is asked about the others goes last.
@@ -126,7 +129,7 @@ class Daemon:
             )
         if settings.control.enabled:
             self._components.append(ControlService(ControlServer(settings.control.socket, self)))
-        self._components += [self._updates, self._outputs, self._writer, self._receiver]
+        self._components += [self._updates, self._outputs, self._writer, self._subscriber, self._receiver]
         self._supervisor = Supervisor(
             self._components, drain_s=drain_s, notifier=notifier, reload=self.reload, status=self._status_line
         )
@@ -169,10 +172,9 @@ class Daemon:
             "pid": os.getpid(),
             "started_ns": self._started_ns,
             "now_ns": time.time_ns(),
-            "state": _STATES[combine(health).state],
+            "state": STATES[combine(health).state],
             "components": [
-                {"name": name, "state": _STATES[one.state], "reasons": list(one.reasons)}
-                for name, one in health.items()
+                {"name": name, "state": STATES[one.state], "reasons": list(one.reasons)} for name, one in health.items()
             ],
             "config": str(self._file),
             "registry": str(self._configuration.settings.registry),
@@ -184,6 +186,7 @@ class Daemon:
             "store": {"name": str(self._configuration.settings.store.path), "counts": store},
             "spool": spool_counts(self._settings.spool.path, outputs),
             "outputs": output_counts(outputs),
+            "targets": target_rows(self._subscriber.counters()),
         }
 
     async def reload(self, peer: Peer | None = None) -> ReloadResult:
@@ -225,10 +228,11 @@ class Daemon:
         self._receiver.swap(new.tables)
         self._updates.replace(new.registry)
         self._outputs.replace(new.settings.outputs)
+        self._subscriber.replace(new.targets, new.settings.gnmi.connecting)
         log.set_level(new.settings.log.level)
         changed = changes(before, new.settings)
-        needs_restart = [path for path in changes(self._settings, new.settings) if path not in RELOADABLE]
-        differences = [path for path in changed if path in RELOADABLE]
+        needs_restart = [path for path in changes(self._settings, new.settings) if not is_reloadable(path)]
+        differences = [path for path in changed if is_reloadable(path)]
         for name, entries in new.registry:
             count, was = len(entries), len(old.registry.section(name))
             if entries != old.registry.section(name):
@@ -256,7 +260,7 @@ class Daemon:
 
     def _overall(self) -> tuple[StateName, list[str]]:
         whole = combine(self._health())
-        return _STATES[whole.state], list(whole.reasons)
+        return STATES[whole.state], list(whole.reasons)
 
     def _observe(self) -> Observed:
         return Observed(
@@ -264,6 +268,7 @@ class Daemon:
             store=self._writer.counters(),
             outputs=self._outputs.counters(),
             output_states=self._outputs.states(),
+            targets=self._subscriber.counters(),
             health=self._health(),
             reloads=dict(self._reloads),
             started_ns=self._started_ns,
@@ -284,6 +289,11 @@ class Daemon:
         agents = len(live.agents) if live is not None else 0
         line = f"{state}: {received:,} datagrams of {agents:,} exporters, {self._writer.counters().rows:,} rows stored"
         return f"{line}; {reasons[0]}" if reasons else line
+
+
+def is_reloadable(path: str) -> bool:
+    """Tell whether a reload brings a setting into effect."""
+    return path in RELOADABLE or path.startswith(RELOADABLE_SECTIONS)
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:

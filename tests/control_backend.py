@@ -36,6 +36,22 @@ STATUS: Status = {
     "store": {"name": "store", "counts": {"windows": 120, "waiting": 12}},
     "spool": {"name": "spool", "counts": {"points": 4000, "octets": 90_000}},
     "outputs": [{"name": "city", "counts": {"points": 3000, "waiting_points": 1000}}],
+    "targets": [
+        {
+            "name": "CR01",
+            "address": "192.0.2.1:9339",
+            "state": "degraded",
+            "phase": "streaming",
+            "reasons": ["silent for 40 s"],
+            "encoding": "PROTO",
+            "transport": "fast",
+            "secure": True,
+            "skew_ns": -6_000_000_000,
+            "asked_ns": 10_000_000_000,
+            "achieved_ns": None,
+            "counts": {"updates": 12_345},
+        }
+    ],
 }
 
 

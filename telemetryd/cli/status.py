@@ -10,7 +10,7 @@ from telemetryd.cli.control import DEFAULT_SOCKET, SocketPath, duration_text, ta
 from telemetryd.errors import EXIT_FAILED
 
 if TYPE_CHECKING:
-    from telemetryd.serve.messages import Status
+    from telemetryd.serve.messages import GnmiTarget, Status
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -19,7 +19,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 def status(
     path: SocketPath = DEFAULT_SOCKET,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON (docs/control.md).")] = False,
-    agents: Annotated[int, typer.Option(min=0, help="Exporters to list, those that lost most first.")] = 10,
+    agents: Annotated[int, typer.Option(min=0, help="Exporters and gNMI targets to list, the worst first.")] = 10,
 ) -> None:
     """Show how the daemon is: health with reasons, what its sockets received, what was lost and why.
 
@@ -67,6 +67,37 @@ def show(reply: Status, agents: int) -> None:
         print(f"Spool {reply['spool']['name']}: {_counts(reply['spool']['counts'])}")
     for one in reply["outputs"]:
         print(f"Output {one['name']}: {_counts(one['counts'])}")
+    if reply["targets"]:
+        show_targets(reply["targets"], agents)
+
+
+def show_targets(targets: list[GnmiTarget], limit: int) -> None:
+    """Print the gNMI targets for people, those that are not well first."""
+    from telemetryd.cli import output
+
+    order = {"failed": 0, "degraded": 1, "ok": 2}
+    rows = sorted(targets, key=lambda one: (order[one["state"]], one["name"]))
+    streaming = sum(one["phase"] == "streaming" for one in rows)
+    print(f"gNMI: {streaming:,} of {len(rows):,} targets stream")
+    output.show_table(
+        [
+            output.text("name", "target"),
+            output.text("address"),
+            output.text("phase"),
+            output.Field("encoding", lambda one: one["encoding"] + ("" if one["secure"] else ", not secured")),
+            output.Field("skew", lambda one: _seconds(one["skew_ns"])),
+            output.Field("interval", lambda one: f"{_seconds(one['achieved_ns'])} of {_seconds(one['asked_ns'])}"),
+            output.Field("updates", lambda one: f"{one['counts'].get('updates', 0):,}"),
+            output.Field("what is wrong", lambda one: "; ".join(one["reasons"])),
+        ],
+        rows[:limit],
+    )
+    if len(rows) > limit:
+        print(f"{len(rows) - limit} more targets (--agents {len(rows)} shows them)")
+
+
+def _seconds(duration_ns: int | None) -> str:
+    return "-" if not duration_ns else f"{duration_ns / 1e9:.3g} s"
 
 
 def loss_text(share: float, causes: dict[str, int]) -> str:

@@ -7,37 +7,46 @@ stand in for two of them. Relative paths are relative to the file. Settings are 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NoReturn
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    PlainValidator,
-    ValidationError,
-    ValidationInfo,
-    WithJsonSchema,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
-from telemetryd.config import units
 from telemetryd.config.explain import explain, inner_model, show
+from telemetryd.config.fields import (
+    DAY_NS,
+    MEBIBYTE,
+    SECOND_NS,
+    Address,
+    BacklogSize,
+    BufferSize,
+    CredentialName,
+    DrainTime,
+    FilePath,
+    LawfulRetention,
+    Network,
+    OptionalPath,
+    OutputName,
+    Port,
+    RequestTime,
+    Retention,
+    Section,
+    Span,
+    SpoolSize,
+    Text,
+    Url,
+    mistake,
+)
 from telemetryd.config.positions import PathInData, YamlDocument, parse_yaml, read_yaml
-from telemetryd.config.retention import DEFAULT_KEEP_NS, FLOOR_NS, FLOOR_REASON
+from telemetryd.config.retention import DEFAULT_KEEP_NS
+from telemetryd.config.settings_gnmi import GnmiSettings
 from telemetryd.errors import Problem, ProblemsError
 
-MAX_PORT: Final = 65535
 MAX_SOCKETS: Final = 64
-MEBIBYTE: Final = 1 << 20
-SECOND_NS: Final = 1_000_000_000
-DAY_NS: Final = 86_400 * SECOND_NS
+
+__all__ = ["SECOND_NS", "GnmiSettings", "Settings", "changes", "load_settings", "parse_settings"]
 
 #: The settings whose default is in one of systemd's directories: setting, its variable, what is appended to it.
 _DIRECTORIES: Final[tuple[tuple[PathInData, str, str], ...]] = (
@@ -45,144 +54,6 @@ _DIRECTORIES: Final[tuple[tuple[PathInData, str, str], ...]] = (
     (("spool", "path"), "STATE_DIRECTORY", "spool"),
     (("control", "socket"), "RUNTIME_DIRECTORY", "control.sock"),
 )
-
-
-def _mistake(message: str, remedy: str) -> NoReturn:
-    raise PydanticCustomError("telemetryd", "{message}", {"message": message, "remedy": remedy})
-
-
-# --- types of values -----------------------------------------------------------------------------------------
-
-
-def _quantity(
-    parse: Callable[[object], int],
-    spell: Callable[[int], str],
-    pattern: str,
-    lowest: int,
-    highest: int,
-    floor_reason: str | None = None,
-) -> tuple[Any, ...]:
-    def validate(value: object) -> int:
-        try:
-            number = parse(value)
-        except units.UnitError as error:
-            _mistake(error.message, error.remedy)
-        if number < lowest and floor_reason is not None:
-            _mistake(f'"{value}" is less than {spell(lowest)}', floor_reason)
-        if not lowest <= number <= highest:
-            _mistake(f'"{value}" is out of range', f'use "{spell(lowest)}" to "{spell(highest)}"')
-        return number
-
-    limits = f"{spell(lowest)} to {spell(highest)}"
-    schema = {"type": "string", "pattern": pattern, "description": limits}
-    return PlainValidator(validate), PlainSerializer(spell, return_type=str), WithJsonSchema(schema)
-
-
-def _size(lowest: int, highest: int) -> tuple[Any, ...]:
-    return _quantity(units.parse_size, units.spell_size, units.SIZE_PATTERN, lowest, highest)
-
-
-def _duration(lowest: int, highest: int, floor_reason: str | None = None) -> tuple[Any, ...]:
-    return _quantity(units.parse_duration, units.spell_duration, units.DURATION_PATTERN, lowest, highest, floor_reason)
-
-
-def _parse_path(value: object, info: ValidationInfo) -> Path:
-    if not isinstance(value, str) or not value or "\0" in value:
-        _mistake(f"{show(value)} is no path", "write the path as a text")
-    return Path((info.context or {}).get("directory", "."), value)
-
-
-def _parse_address(value: object) -> str:
-    if isinstance(value, str):
-        try:
-            return str(ip_address(value))
-        except ValueError:
-            pass
-    return _mistake(f"{show(value)} is no IP address", 'write one such as "127.0.0.1", "::1", "0.0.0.0" or "::"')
-
-
-def _parse_network(value: object) -> str:
-    if isinstance(value, str):
-        try:
-            network = ip_network(value)
-        except ValueError:
-            pass
-        else:
-            return str(network.network_address if network.num_addresses == 1 else network)
-    return _mistake(f"{show(value)} is no IP address and no network", 'write one such as "192.0.2.1" or "192.0.2.0/24"')
-
-
-def _parse_url(value: object) -> str:
-    """Check the URL of a server; what a log may show of it is all of it."""
-    remedy = 'write one such as "https://influxdb.example:8086"'
-    if not isinstance(value, str):
-        _mistake(f"{show(value)} is no URL", remedy)
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError:
-        _mistake(f"{show(value)} is no URL", remedy)
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or not value.isprintable():
-        _mistake(f"{show(value)} is no URL of a server", remedy)
-    if parts.username is not None or parts.password is not None:
-        _mistake("a URL must not hold a user or a password", "put user:password into the file that token_file names")
-    if parts.query or parts.fragment:
-        _mistake(f"{show(value)} has a query or a fragment", remedy)
-    return value.rstrip("/")
-
-
-def _parse_span(value: object) -> int:
-    try:
-        span_ns = units.parse_duration(value)
-    except units.UnitError as error:
-        _mistake(error.message, error.remedy)
-    if span_ns not in DEFAULT_KEEP_NS:
-        _mistake(
-            f'there are no windows of "{value}"', f"choose of {', '.join(map(units.spell_duration, DEFAULT_KEEP_NS))}"
-        )
-    return span_ns
-
-
-FilePath = Annotated[
-    Path, PlainValidator(_parse_path), PlainSerializer(str), WithJsonSchema({"type": "string", "minLength": 1})
-]
-OptionalPath = Annotated[
-    Path | None,
-    PlainValidator(lambda value, info: None if value is None else _parse_path(value, info)),
-    PlainSerializer(lambda path: None if path is None else str(path)),
-    WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, {"type": "null"}]}),
-]
-Url = Annotated[
-    str,
-    PlainValidator(_parse_url),
-    WithJsonSchema({"type": "string", "format": "uri", "pattern": "^https?://", "description": "URL"}),
-]
-OutputName = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9._-]*$", max_length=40)]
-Text = Annotated[str, Field(min_length=1, max_length=255)]
-Address = Annotated[str, PlainValidator(_parse_address), WithJsonSchema({"type": "string", "examples": ["127.0.0.1"]})]
-Network = Annotated[
-    str, PlainValidator(_parse_network), WithJsonSchema({"type": "string", "examples": ["192.0.2.0/24"]})
-]
-Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
-BufferSize = Annotated[int, *_size(64 << 10, 1 << 30)]
-BacklogSize = Annotated[int, *_size(MEBIBYTE, 1 << 36)]
-DrainTime = Annotated[int, *_duration(100_000_000, 600 * SECOND_NS)]
-Retention = Annotated[int, *_duration(3600 * SECOND_NS, 36_525 * DAY_NS)]
-LawfulRetention = Annotated[int, *_duration(FLOOR_NS, 36_525 * DAY_NS, FLOOR_REASON)]
-Span = Annotated[
-    int,
-    PlainValidator(_parse_span),
-    PlainSerializer(units.spell_duration, return_type=str),
-    WithJsonSchema({"enum": [units.spell_duration(span_ns) for span_ns in DEFAULT_KEEP_NS]}),
-]
-SpoolSize = Annotated[int, *_size(16 * MEBIBYTE, 1 << 42)]
-RequestTime = Annotated[int, *_duration(SECOND_NS, 600 * SECOND_NS)]
-
-
-class Section(BaseModel):
-    """What all sections have in common: frozen, no unknown field, no conversion of types."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 # --- the sections --------------------------------------------------------------------------------------------
@@ -289,7 +160,7 @@ class OutputSettings(Section):
     token_file: OptionalPath = Field(
         None, description="File with the token; `user:password` for InfluxDB 1.8. It is read again after an answer 401."
     )
-    credential: Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=255)] | None = Field(
+    credential: CredentialName | None = Field(
         None, description="Instead of a file: a credential of systemd (`LoadCredential=`)."
     )
     ca_file: OptionalPath = Field(
@@ -311,10 +182,10 @@ class OutputSettings(Section):
 def _check_outputs(outputs: tuple[OutputSettings, ...]) -> tuple[OutputSettings, ...]:
     names = [output.name for output in outputs]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        _mistake(f'two outputs are called "{twice[0]}"', "give each a name of its own")
+        mistake(f'two outputs are called "{twice[0]}"', "give each a name of its own")
     for output in outputs:
         if output.token_file is not None and output.credential is not None:
-            _mistake(f'the output "{output.name}" has a token_file and a credential', "keep one of them")
+            mistake(f'the output "{output.name}" has a token_file and a credential', "keep one of them")
     return outputs
 
 
@@ -350,6 +221,7 @@ class Settings(Section):
     registry: FilePath = Field(description="Directory of the registry (docs/registry.md).")
     listen: Listen = Field(Listen(), description="Where sFlow datagrams are received.")
     limits: Limits = Field(Limits(), description="Bounds.")
+    gnmi: GnmiSettings = Field(GnmiSettings(), description="Devices that are subscribed to by gNMI.")
     store: StoreSettings = Field(StoreSettings(), description="Where windows are kept.")
     spool: SpoolSettings = Field(SpoolSettings(), description="Where points wait for the outputs.")
     outputs: Annotated[tuple[OutputSettings, ...], AfterValidator(_check_outputs)] = Field(

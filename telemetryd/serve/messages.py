@@ -34,6 +34,23 @@ class Loss(TypedDict):
     samples: dict[str, int]
 
 
+class GnmiTarget(TypedDict):
+    """How a gNMI target is."""
+
+    name: str
+    address: str
+    state: State
+    phase: str
+    reasons: list[str]
+    encoding: str
+    transport: str
+    secure: bool
+    skew_ns: int | None
+    asked_ns: int
+    achieved_ns: int | None
+    counts: dict[str, int]
+
+
 class Status(TypedDict):
     """``StatusReply``."""
 
@@ -53,6 +70,7 @@ class Status(TypedDict):
     store: Counts | None
     spool: Counts | None
     outputs: list[Counts]
+    targets: list[GnmiTarget]
 
 
 class Usage(TypedDict):

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from telemetryd import __version__
 from telemetryd.config.generated import replace_generated
+from telemetryd.ingest.gnmi.target import Phase
 from telemetryd.live import AgentCounters, LiveCounters, SocketCounters
 from telemetryd.observe.health import Health, State
 from telemetryd.observe.metrics import MetricSpec, Reading, reference
 from telemetryd.outputs import Figure, OutputsCounters
 from telemetryd.store.influx.sender import SenderCounters
 from telemetryd.store.series import span_name
+from telemetryd.subscriber import TargetCounters
 from telemetryd.writer import WriterCounters
 
 BEGIN: Final = "<!-- generated from telemetryd/serve/metrics.py: do not edit below -->\n"
@@ -38,6 +41,7 @@ class Observed:
     store: WriterCounters = field(default_factory=WriterCounters)
     outputs: OutputsCounters = field(default_factory=OutputsCounters)
     output_states: Mapping[str, State] = field(default_factory=dict)
+    targets: Sequence[TargetCounters] = ()
     health: Mapping[str, Health] = field(default_factory=dict)
     reloads: Mapping[str, int] = field(default_factory=dict)
     started_ns: int = 0
@@ -96,6 +100,33 @@ def _lost_samples(seen: Observed) -> Iterable[Reading]:
         yield ("late",), seen.live.late_samples
         yield ("duplicate",), seen.live.duplicate_samples
         yield ("unplaced",), seen.live.unplaced_samples
+
+
+#: What was refused of a target's messages, as the decoder counts it (docs/gnmi.md).
+_REFUSED: Final = (
+    "malformed", "not_utf8", "bad_json", "bad_value", "value_too_long", "path_overflow", "bad_path", "path_too_long",
+    "annotation", "valueless",
+)  # fmt: skip
+
+
+def _targets(read: Callable[[TargetCounters], float | None]) -> Callable[[Observed], Iterable[Reading]]:
+    return lambda seen: [((one.name,), value) for one in seen.targets if (value := read(one)) is not None]
+
+
+def _counted(name: str) -> Callable[[Observed], Iterable[Reading]]:
+    return _targets(lambda one: one.counts.get(name, 0))
+
+
+def _phases(seen: Observed) -> Iterable[Reading]:
+    phases = Counter(one.state.phase for one in seen.targets)
+    return [((phase.value,), phases[phase]) for phase in Phase if phase is not Phase.ENDED] if seen.targets else []
+
+
+def _refused(seen: Observed) -> Iterable[Reading]:
+    for one in seen.targets:
+        for reason in _REFUSED:
+            if count := one.counts.get(reason, 0):
+                yield (one.name, reason), count
 
 
 METRICS: Final[tuple[Spec, ...]] = (
@@ -177,6 +208,27 @@ METRICS: Final[tuple[Spec, ...]] = (
     Spec("clock_error_seconds", "gauge", "The system's clock less the clock of the windows.", (),
          _live(lambda live: live.clock.error_ns / SECOND_NS)),
     Spec("clock_steps_total", "counter", "Steps of the system's clock.", (), _live(lambda live: live.clock.steps)),
+    # --- gNMI targets ---
+    Spec("gnmi_targets", "gauge", "Targets by what is going on with them: `waiting`, `connecting`, `syncing`, "
+         "`streaming`.", ("phase",), _phases),
+    Spec("gnmi_target_state", "gauge", "How a target is: 0 ok, 1 degraded, 2 failed.", ("target",),
+         _targets(lambda one: float(one.health))),
+    Spec("gnmi_connections_total", "counter", "Connections to a target that were made.", ("target",),
+         _counted("connections")),
+    Spec("gnmi_messages_total", "counter", "Messages of a target.", ("target",), _counted("messages")),
+    Spec("gnmi_updates_total", "counter", "Updates of a target that were decoded.", ("target",), _counted("updates")),
+    Spec("gnmi_deletes_total", "counter", "Deletes of a target.", ("target",), _counted("deletes")),
+    Spec("gnmi_refused_total", "counter",
+         "What was refused of a target's messages, by reason (docs/gnmi.md); those that are 0 are left out.",
+         ("target", "reason"), _refused),
+    Spec("gnmi_slowed_total", "counter", "How often a target was slowed: it took too much of the processor.",
+         ("target",), _counted("slowed")),
+    Spec("gnmi_skew_seconds", "gauge", "Our clock less the target's, the way included.", ("target",),
+         _targets(lambda one: None if one.state.delay_ns is None else one.state.delay_ns / SECOND_NS)),
+    Spec("gnmi_interval_seconds", "gauge", "How far apart a target's counters were of late.", ("target",),
+         _targets(lambda one: None if one.achieved_ns is None else one.achieved_ns / SECOND_NS)),
+    Spec("gnmi_asked_interval_seconds", "gauge", "How far apart they were asked for.", ("target",),
+         _targets(lambda one: one.asked_ns / SECOND_NS)),
     # --- store ---
     Spec("store_windows_total", "counter", "Windows stored, roll-ups included.", (), _store(lambda one: one.windows)),
     Spec("store_rows_total", "counter", "Rows stored.", (), _store(lambda one: one.rows)),
@@ -250,11 +302,11 @@ METRICS: Final[tuple[Spec, ...]] = (
 
 
 def own_figures(seen: Observed) -> list[Figure]:
-    """Return every metric as a row of the measurement ``self``, but those of the agents, which ``device`` has."""
+    """Return every metric as a row of the measurement ``self``, but those of single agents and targets."""
     return [
         Figure(spec.name, ",".join(labels) or "-", value)
         for spec in METRICS
-        if "agent" not in spec.labels
+        if not {"agent", "target"}.intersection(spec.labels)
         for labels, value in spec.read(seen)
     ]
 

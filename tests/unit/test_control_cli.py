@@ -39,6 +39,8 @@ def test_status_for_people() -> None:
     assert "up 2 min 3 s" in out
     assert "Socket 0: kernel drops 3, processed 999,999,999,993, received 1,000,000,000,000, shed 4\n" in out
     assert "Loss: 1.23 % (" in out
+    assert "gNMI: 1 of 1 targets stream\n" in out
+    assert " ".join(out.split()).endswith("CR01 192.0.2.1:9339 streaming PROTO -6 s - of 10 s 12,345 silent for 40 s")
 
 
 def test_status_for_programs() -> None:

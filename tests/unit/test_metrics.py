@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from telemetryd.errors import InputError
+from telemetryd.ingest.gnmi.target import Phase, TargetState
 from telemetryd.live import AgentCounters, LiveCounters, SocketCounters
 from telemetryd.observe.clock import ClockState
 from telemetryd.observe.health import OK, State, combine, degraded, document, failed
@@ -18,6 +19,7 @@ from telemetryd.serve.loss import LossCounts
 from telemetryd.serve.metrics import BEGIN, METRICS, Observed, update
 from telemetryd.store.influx.sender import SenderCounters
 from telemetryd.store.series_guard import SeriesCounts
+from telemetryd.subscriber import TargetCounters
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -68,8 +70,21 @@ def test_documented_and_scraped_names_are_the_same() -> None:
         series={"usage": SeriesCounts(known=5)},
         senders={"city": SenderCounters(failures={"again": 2})},
     )
+    target = TargetCounters(
+        "sw1",
+        "192.0.2.1:9339",
+        TargetState("sw1", Phase.STREAMING, delay_ns=5_000_000),
+        asked_ns=10**10,
+        achieved_ns=10**10,
+        counts={"malformed": 3},
+    )
     seen = Observed(
-        live=LIVE, health={"store": OK}, reloads={"done": 1}, outputs=outputs, output_states={"city": State.OK}
+        live=LIVE,
+        health={"store": OK},
+        reloads={"done": 1},
+        outputs=outputs,
+        output_states={"city": State.OK},
+        targets=[target],
     )
     text = exposition([SpecCollector(METRICS, lambda: seen)])().decode()
     scraped = {re.split(r"[{ ]", line)[0] for line in text.splitlines() if line and not line.startswith("#")}

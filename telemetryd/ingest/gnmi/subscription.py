@@ -59,6 +59,8 @@ class Wanted:
         The name to put into the prefix, where several targets are behind the address.
     depth:
         Levels below each path, 0 for all (an extension that few targets know).
+    fallback:
+        What is asked for instead, once the target has refused the subscriptions; empty for nothing.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Wanted:
     depth: int = 0
     most_paths: int = 100_000
     cpu_share: float = 0.25
+    fallback: tuple[Subscription, ...] = ()
 
 
 def subscribe_request(wanted: Wanted, encoding: int) -> bytes:
