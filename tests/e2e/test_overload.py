@@ -97,12 +97,13 @@ def test_overload_degrades_by_design(tmp_path: Path, stretches: int) -> None:
     How late windows are is held to its promise in the long run only.
     """
     registry = default_registry()
-    with cpu_limit(SHARE) as prefix:
+    with cpu_limit() as cpu:
         # What was not stored in a third of a processor is to be stored at the end.
         limits = {"agent_datagrams_per_s": 0, "drain": "50 s"}
-        daemon = DaemonProcess(tmp_path, registry, {"limits": limits}).start(prefix=prefix)
+        daemon = DaemonProcess(tmp_path, registry, {"limits": limits}).start(prefix=cpu.prefix)
         with daemon:
             load = CityLoad(daemon.sflow[1])
+            cpu.set(SHARE)
             load.send(1, Pace(samples_per_s=FLUSH_RATE))
             before = resident(daemon.process.pid)
             watch = Watch(daemon)
@@ -115,6 +116,7 @@ def test_overload_degrades_by_design(tmp_path: Path, stretches: int) -> None:
             daemon.until(lambda: accounted(daemon.metrics()) == sent)
             metrics = daemon.metrics()
             agents = {agent["name"]: agent["counts"] for agent in status(daemon)["agents"]}
+            cpu.set(1.0)
             assert daemon.terminate() == 0, "".join(daemon.stderr)
 
     rate = run.total().flow_samples / run.elapsed_s
@@ -150,16 +152,18 @@ def test_intervals_hold_in_overload(tmp_path: Path, samples: int) -> None:
     each time, and no interval knows of that.
     """
     registry = default_registry()
-    with cpu_limit(LEAST_SHARE) as prefix:
+    with cpu_limit() as cpu:
         limits = {"agent_datagrams_per_s": 0, "drain": "120 s"}
-        with DaemonProcess(tmp_path, registry, {"limits": limits}).start(prefix=prefix) as daemon:
+        with DaemonProcess(tmp_path, registry, {"limits": limits}).start(prefix=cpu.prefix) as daemon:
             load = CityLoad(daemon.sflow[1], samples)
+            cpu.set(LEAST_SHARE)
             factor = UNREPEATED_RATE / LEAST_FLUSH_RATE
             overload = Burst(factor, (samples - FLUSHED) / UNREPEATED_RATE, every_s=600)
             load.send(1, Pace(samples_per_s=LEAST_FLUSH_RATE, burst=overload))
             sent = load.datagrams
             daemon.until(lambda: accounted(daemon.metrics()) == sent)
             processed = outcomes(daemon.metrics(), "processed")
+            cpu.set(1.0)
             assert daemon.terminate() == 0, "".join(daemon.stderr)
     print(f"processed {processed:,.0f} of {sent:,} datagrams")
     assert processed < sent / 2, "the load was no overload"
