@@ -105,7 +105,7 @@ def place(
     placed, unmanaged:
         One tree for each link and direction that a policy rules, and the demands on other links.
     """
-    trees: dict[tuple[str, str], _Placer] = {}
+    trees: dict[tuple[str, str], Placer] = {}
     members: dict[str, str] = {}
     for policy in policies.policies:
         active = active_at(policy, at.astimezone(policy.zone).replace(tzinfo=None))
@@ -113,7 +113,7 @@ def place(
             for direction in policy.directions:
                 capacity = capacity_bps(link, direction, registry)
                 placed = Placed(policy, link, direction, capacity)
-                trees[link, direction] = _Placer(placed, outline(policy, registry, active, capacity), registry)
+                trees[link, direction] = Placer(placed, outline(policy, registry, active, capacity), registry)
             for group in registry.link_groups:
                 if group.name == link:
                     members |= dict.fromkeys(group.members, link)
@@ -131,8 +131,16 @@ def place(
     return [placer.placed for placer in trees.values()], unmanaged
 
 
-class _Placer:
-    """Grows the tree of one link."""
+class Placer:
+    """Grows the tree of one link.
+
+    Parameters
+    ----------
+    placed:
+        What is grown.
+    root:
+        Terms of the policy, from :func:`telemetryd.policy.outline.outline`.
+    """
 
     def __init__(self, placed: Placed, root: Rule, registry: Registry) -> None:
         self.placed = placed
@@ -146,8 +154,8 @@ class _Placer:
         self.levels: tuple[Level, ...] = (*tree, *(level for level in _LEAF_LEVELS if level not in tree))
         self.protected = protected_names(registry)
 
-    def add(self, demand: Demand) -> None:
-        """Add a demand at its leaf; demands of the same leaf add up."""
+    def add(self, demand: Demand) -> int:
+        """Add a demand at its leaf, and return that; demands of the same leaf add up."""
         rule, node = self.root, 0
         levels = self.levels
         if demand.application in self.protected:
@@ -165,6 +173,7 @@ class _Placer:
             rule, node = self.step(rule, node, name, known)
         self.placed.demands.setdefault(node, demand)
         self.placed.bps[node] = self.placed.bps.get(node, 0) + demand.bps
+        return node
 
     def add_reserved(self, rule: Rule, node: int) -> None:
         """Add the nodes that keep their guarantee idle, though nobody demands anything of them."""

@@ -23,6 +23,7 @@ VERBS: Final = {
     "query": "Ask the embedded store: top, series, matrix, percentile, quality.",
     "store": "Look after the embedded store: stats, verify, backup, restore.",
     "report": "Print the monthly bandwidth report: html, xlsx, csv, pdf, json.",
+    "proof": "Prove that guarantees were delivered, or show where they were not.",
     "forecast": "Forecast when links will be full.",
     "run": "Run the daemon: sFlow in, windows into the store.",
     "config": "Check, show and describe the daemon's configuration.",

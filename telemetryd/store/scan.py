@@ -222,7 +222,7 @@ def scan(
             _add_totals(found, rows, np.flatnonzero(is_total), link_codes)
         if "link_usage" in tables and not is_total.all():
             _add_links(found, rows, np.flatnonzero(~is_total), link_codes)
-    found.seen_s[:] = np.where(is_seen, _collected_s(snapshot, from_ns, bins, bin_ns), 0.0)
+    found.seen_s[:] = np.where(is_seen, collected_s(snapshot, from_ns, bins, bin_ns), 0.0)
     _add_quality(snapshot, plan, found)
     return found
 
@@ -387,7 +387,7 @@ def _belongs(table: pa.Table, pieces: Mapping[Piece, tuple[str, ...]], mixed: bo
     return chosen
 
 
-def _collected_s(snapshot: Snapshot, from_ns: int, bins: int, bin_ns: int) -> NDArray[np.float64]:
+def collected_s(snapshot: Snapshot, from_ns: int, bins: int, bin_ns: int) -> NDArray[np.float64]:
     """Return the seconds of each bin in which some origin stored windows, by their finest level."""
     edges = from_ns + bin_ns * np.arange(bins + 1, dtype=np.int64)
     reaches = sorted(

@@ -100,13 +100,20 @@ def make_plan(snapshot: Snapshot, selection: Selection, bucket_ns: int | None) -
     return cover.plan(snapshot.manifest, from_ns, to_ns, lambda span_ns: bucket_ns is None or bucket_ns % span_ns == 0)
 
 
-def sum_by(snapshot: Snapshot, by: Sequence[str], selection: Selection, bucket_ns: int | None = None) -> Found:
+def sum_by(
+    snapshot: Snapshot,
+    by: Sequence[str],
+    selection: Selection,
+    bucket_ns: int | None = None,
+    *,
+    may_be_empty: bool = False,
+) -> Found:
     """Sum the selected rows by the key columns ``by``, and by bucket of time where one is given.
 
     Raises
     ------
     InputError
-        As :func:`make_plan`, and if a name that was asked for doesn't occur in the range.
+        As :func:`make_plan`, and if a name that was asked for doesn't occur in the range, unless it ``may_be_empty``.
     OSError
         If a segment is gone, since it was replaced after the snapshot.
     StoreError
@@ -122,7 +129,7 @@ def sum_by(snapshot: Snapshot, by: Sequence[str], selection: Selection, bucket_n
         bucket = f"time - time % {int(bucket_ns)}"
     columns = ", ".join([*(f'"{key}"' for key in by), f"({bucket})::BIGINT AS bucket"])
     result = _fetch(f"SELECT {columns}, {SQL_SUMS} FROM ({rows}) GROUP BY ALL HAVING count(*) > 0", parameters)
-    if not len(result):
+    if not len(result) and not may_be_empty:
         _refuse_unknown_names(snapshot, plan, selection)
     names, codes = _numbered([result[key] for key in by], len(result))
     buckets = result["bucket"].to_numpy()

@@ -1,0 +1,358 @@
+"""Prove guarantees from the store: usage of every promised node by window, verdicts, shortfalls, causes.
+
+One pass reads the usage of the managed links a day at a time and adds it up by node of the policies' trees; a second
+one looks at single windows that were missed, for their causes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, tzinfo
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from telemetryd.assure.causes import cause_of
+from telemetryd.assure.guarantees import Node, Promises, Terms
+from telemetryd.assure.proof import (
+    MARGIN,
+    Demand,
+    Shortfall,
+    Summary,
+    Usage,
+    Verdict,
+    demand_of,
+    judge,
+    shortest_period_s,
+    shortfalls,
+    summarise,
+)
+from telemetryd.errors import InputError
+from telemetryd.policy.admission import capacity_bps
+from telemetryd.registry.models import Registry
+from telemetryd.store import cover
+from telemetryd.store.embedded import Snapshot, Store
+from telemetryd.store.grid import MAX_BUCKETS, bucket_starts
+from telemetryd.store.levels import DAY_NS, MINUTE_NS, SECOND_NS
+from telemetryd.store.scan import collected_s
+from telemetryd.store.select import Found, Selection, sum_by
+from telemetryd.store.when import format_time
+
+#: A window of which less was collected is unseen, as in reports.
+SEEN_SHARE: Final = 0.5
+#: Missed windows of a guarantee whose causes are looked for, spread evenly.
+EXAMINED: Final = 20
+#: Shortfalls that are listed of a guarantee, the largest first.
+LISTED: Final = 10
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is to be proved.
+
+    Attributes
+    ----------
+    from_ns, to_ns:
+        Half-open range.
+    window_ns:
+        Length of the windows that are judged.
+    department:
+        Only guarantees of this department and of what is below it; "" takes all.
+    tolerance:
+        Part of the guarantee that may be missing without a complaint.
+    target:
+        Part of the windows with demand in which it must be delivered.
+    hold_ns:
+        How long a demand that was seen is taken to last once the traffic is held back.
+    full:
+        Part of a capacity or a ceiling from which on the upper limit of the usage counts as full.
+    """
+
+    from_ns: int
+    to_ns: int
+    window_ns: int = 5 * MINUTE_NS
+    department: str = ""
+    tolerance: float = 0.0
+    target: float = 0.99
+    hold_ns: int = 15 * MINUTE_NS
+    full: float = 0.9
+
+
+@dataclass(eq=False)
+class _Ledger:
+    """Sums by lane and window; a lane is a node of a tree, or a member of the link."""
+
+    starts: NDArray[np.int64]
+    window_ns: int
+    lanes: dict[Node, int] = field(default_factory=dict)
+    octets: NDArray[np.float64] = field(init=False)
+    variance: NDArray[np.float64] = field(init=False)
+    largest: NDArray[np.float64] = field(init=False)
+    samples: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        shape = len(self.lanes), len(self.starts)
+        self.octets, self.variance, self.largest = (np.zeros(shape) for _ in range(3))
+        self.samples = np.zeros(shape, np.int64)
+
+    def add(self, found: Found, lane_of_key: NDArray[np.intp]) -> None:
+        """Add what was found; keys with the lane -1 count nowhere."""
+        lanes = lane_of_key[found.codes]
+        of = np.flatnonzero(lanes >= 0)
+        places = lanes[of], (found.bucket_ns[of] - self.starts[0]) // self.window_ns
+        np.add.at(self.octets, places, found.sums.octets[of])
+        np.add.at(self.variance, places, found.sums.octets_variance[of])
+        np.maximum.at(self.largest, places, found.sums.octets_largest[of])
+        np.add.at(self.samples, places, found.sums.samples[of])
+
+    def usage(self, lane: Node, seconds: NDArray[np.float64]) -> Usage:
+        """Return the usage of a lane; a window without a sample may hide what the lane's largest sample allows."""
+        row = self.lanes[lane]
+        largest = np.where(self.samples[row] > 0, self.largest[row], self.largest[row].max(initial=0.0))
+        return Usage(seconds, self.octets[row], self.variance[row], largest)
+
+
+def prove(store: Store, promised: list[Promises], registry: Registry, question: Question) -> Json:
+    """Prove guarantees; the document is described in docs/proof.md.
+
+    Raises
+    ------
+    InputError
+        If the store holds nothing of the range, or holds it in longer windows only.
+    StoreError
+        If the store cannot be read.
+    """
+    return store.read(lambda snapshot: _Prover(snapshot, promised, registry, question).document())
+
+
+class _Prover:
+    def __init__(self, snapshot: Snapshot, promised: list[Promises], registry: Registry, question: Question) -> None:
+        self.snapshot = snapshot
+        self.promised = promised
+        self.registry = registry
+        self.question = question
+        width = question.window_ns
+        held = cover.data_range(snapshot.manifest)
+        if held is None:
+            raise InputError(f"the store {snapshot.directory} is empty: there is nothing to prove")
+        begin, end = max(question.from_ns, held[0]), min(question.to_ns, held[1])
+        self.from_ns, self.to_ns = begin // width * width, -(-end // width) * width
+        if begin >= end:
+            raise InputError(
+                f"the store {snapshot.directory} holds nothing of this range: it has {format_time(held[0])} "
+                f"to {format_time(held[1])}"
+            )
+        if (self.to_ns - self.from_ns) // width > MAX_BUCKETS:
+            raise InputError(f"more than {MAX_BUCKETS} windows: ask for longer ones (--window) or a shorter range")
+        self.starts = bucket_starts(self.from_ns, self.to_ns, width)
+        self.collected_s = collected_s(snapshot, self.from_ns, len(self.starts), width)
+        self.terms: list[Terms] = [one.terms(self.starts, width) for one in promised]
+        self.ledgers = [
+            _Ledger(self.starts, width, {lane: k for k, lane in enumerate([*terms.ceiling, *map(_lane, one.members)])})
+            for one, terms in zip(promised, self.terms, strict=True)
+        ]
+
+    def document(self) -> Json:
+        self._collect()
+        rows = [row for place in range(len(self.promised)) for row in self._rows(place)]
+        rows.sort(key=lambda row: (-row["shortfall_minutes"], row["link"], row["direction"], row["node"]))
+        question = self.question
+        return {
+            "from": format_time(self.from_ns, self._zone),
+            "to": format_time(self.to_ns, self._zone),
+            "window_s": question.window_ns / SECOND_NS,
+            "windows": len(self.starts),
+            "collected_s": float(self.collected_s.sum()),
+            "department": question.department or None,
+            "tolerance": question.tolerance,
+            "target": question.target,
+            "demand": "usage, and where it is held back what was used before",
+            "margin": MARGIN,
+            "guarantees": rows,
+        }
+
+    @property
+    def _zone(self) -> tzinfo:
+        return self.promised[0].policy.zone
+
+    # --- reading --------------------------------------------------------------------------------------------
+
+    def _collect(self) -> None:
+        """Add up all usage by node, a day at a time."""
+        for charge in {one.policy.file.charge for one in self.promised}:
+            of = [place for place, one in enumerate(self.promised) if one.policy.file.charge == charge]
+            first = self.from_ns
+            while first < self.to_ns:
+                last = min(first // DAY_NS * DAY_NS + DAY_NS, self.to_ns)
+                found = self._found(of, charge, first, last, self.question.window_ns)
+                for place in of:
+                    self._add(place, found)
+                first = last
+
+    def _found(self, of: Iterable[int], charge: str, from_ns: int, to_ns: int, bucket_ns: int | None) -> Found:
+        links = sorted({member for place in of for member in self.promised[place].members})
+        selection = Selection("link_usage", from_ns, to_ns, {"link": links})
+        return sum_by(
+            self.snapshot, ("link", "direction", charge, "application"), selection, bucket_ns, may_be_empty=True
+        )
+
+    def _add(self, place: int, found: Found) -> None:
+        one, ledger = self.promised[place], self.ledgers[place]
+        chains = [
+            one.chain(department, application) if link in one.members and direction == one.direction else ()
+            for link, direction, department, application in found.names
+        ]
+        for depth in range(max(map(len, chains), default=0)):
+            ledger.add(found, _lanes(ledger, [chain[depth] if depth < len(chain) else None for chain in chains]))
+        own = [_lane(name[0]) if chain else None for name, chain in zip(found.names, chains, strict=True)]
+        ledger.add(found, _lanes(ledger, own))
+
+    # --- judging --------------------------------------------------------------------------------------------
+
+    def _rows(self, place: int) -> Iterable[Json]:
+        one, terms, ledger = self.promised[place], self.terms[place], self.ledgers[place]
+        wanted = [node for node in terms.guarantee if self._is_asked(one, node)]
+        if not wanted:
+            return
+        members = [ledger.lanes[_lane(member)] for member in one.members]
+        is_seen = self.collected_s >= SEEN_SHARE * self.question.window_ns / SECOND_NS
+        # A link without one sample is one that nothing was seen of, and not an idle one.
+        seconds = np.where(is_seen & (ledger.samples[members].sum(axis=0) > 0), self.collected_s, 0.0)
+        full = np.zeros(len(self.starts), np.bool_)
+        for member in one.members:
+            limit = capacity_bps(member, one.direction, self.registry)
+            full |= self._is_full(ledger.usage(_lane(member), seconds), np.full(len(self.starts), float(limit)))
+        is_ahead = one.direction == "out" and self._samples_at_ingress(one)
+        for node in wanted:
+            guarantee = np.minimum(terms.guarantee[node], terms.ceiling[node]) * (1.0 - self.question.tolerance)
+            is_held = full.copy()
+            for depth in range(1, len(node) + 1):
+                ceiling = terms.ceiling[node[:depth]]
+                is_held |= (ceiling < one.capacity_bps) & self._is_full(ledger.usage(node[:depth], seconds), ceiling)
+            usage = ledger.usage(node, seconds)
+            hold = round(self.question.hold_ns / self.question.window_ns)
+            demand = demand_of(usage, ~is_held, hold, is_ahead=is_ahead)
+            verdicts = judge(usage, guarantee, demand, is_ahead=is_ahead)
+            yield self._row(place, node, usage, guarantee, demand, summarise(usage, guarantee, verdicts), is_ahead)
+
+    def _is_asked(self, one: Promises, node: Node) -> bool:
+        return not self.question.department or one.levels(node).get("department") == self.question.department
+
+    def _is_full(self, usage: Usage, limit_bps: NDArray[np.float64]) -> NDArray[np.bool_]:
+        return usage.rates()[2] >= self.question.full * limit_bps
+
+    def _samples_at_ingress(self, one: Promises) -> bool:
+        """Tell whether some member's packets are sampled where they come in, before they queue for the link."""
+        profiles = self.registry.by_name("profiles")
+        kinds = set()
+        for member in one.members:
+            device = self.registry.device[self.registry.link[member].device]
+            kinds.add(profiles[device.profile].sampling if device.profile is not None else "ingress")
+        return "ingress" in kinds
+
+    def _row(
+        self,
+        place: int,
+        node: Node,
+        usage: Usage,
+        guarantee: NDArray[np.float64],
+        demand: Demand,
+        summary: Summary,
+        is_ahead: bool,
+    ) -> Json:
+        one = self.promised[place]
+        levels = one.levels(node)
+        promised = guarantee[guarantee > 0]
+        seen = usage.seconds > 0
+        attainment = summary.attainment
+        period = shortest_period_s(
+            float(usage.octets[seen].sum()), float(usage.variance[seen].sum()), float(promised.min(initial=np.inf))
+        )
+        runs = sorted(shortfalls(usage, guarantee, summary.verdicts), key=lambda run: -run.octets)
+        return {
+            "policy": one.policy.name,
+            "link": one.link,
+            "direction": one.direction,
+            "node": list(node),
+            "department": levels.get("department"),
+            "application": levels.get("application"),
+            "guarantee_bps": {"least": float(promised.min()), "most": float(promised.max())} if len(promised) else None,
+            "verdict": summary.verdict(self.question.target),
+            "attainment": None if attainment is None else {"low": attainment[0], "high": attainment[1]},
+            "windows": {
+                "judged": summary.judged,
+                **{verdict.name.lower(): summary.count(verdict) for verdict in Verdict},
+                "noise": summary.noise,
+                "broken": summary.broken,
+            },
+            "shortest_period_s": period if np.isfinite(period) else None,
+            "shortfall_minutes": summary.missed_s / 60,
+            "undecided_minutes": summary.undecided_s / 60,
+            "missing_octets": {
+                "value": summary.missing_octets,
+                "low": summary.missing_low,
+                "high": summary.missing_high,
+            },
+            "measured": "ahead of the queue" if is_ahead else "behind the queue",
+            "causes": self._causes(place, node, guarantee, demand, summary),
+            "shortfalls": [self._shortfall(run, usage, guarantee) for run in runs[:LISTED]],
+        }
+
+    def _shortfall(self, run: Shortfall, usage: Usage, guarantee: NDArray[np.float64]) -> Json:
+        width = self.question.window_ns
+        part = slice(run.first, run.last)
+        seconds = float(usage.seconds[part].sum())
+        return {
+            "from": format_time(int(self.starts[run.first]), self._zone),
+            "to": format_time(int(self.starts[run.last - 1]) + width, self._zone),
+            "guarantee_bps": float((guarantee[part] * usage.seconds[part]).sum() / seconds),
+            "delivered_bps": float(usage.octets[part].sum() * 8 / seconds),
+            "missing_octets": {"value": run.octets, "low": run.octets_low, "high": run.octets_high},
+        }
+
+    def _causes(
+        self, place: int, node: Node, guarantee: NDArray[np.float64], demand: Demand, summary: Summary
+    ) -> list[Json]:
+        """Find the causes of some missed windows, spread evenly, the most frequent first."""
+        missed = np.flatnonzero(summary.verdicts == Verdict.MISSED)
+        if not len(missed):
+            return []
+        some = missed[np.unique(np.linspace(0, len(missed) - 1, min(EXAMINED, len(missed))).round().astype(int))]
+        one = self.promised[place]
+        counts: dict[str, int] = {}
+        for number in some.tolist():
+            at_ns = int(self.starts[number])
+            found = self._found([place], one.policy.file.charge, at_ns, at_ns + self.question.window_ns, None)
+            seconds = float(self.collected_s[number])
+            used = [
+                (name[2], name[3], float(octets) * 8 / seconds)
+                for name, octets in zip(found.names, found.volumes().tolist(), strict=True)
+                if name[0] in one.members and name[1] == one.direction
+            ]
+            heard = {name[0] for name in found.names if name[1] == one.direction}
+            cause = cause_of(
+                one,
+                self.registry,
+                node,
+                float(guarantee[number]),
+                datetime.fromtimestamp(at_ns // SECOND_NS, one.policy.zone).replace(tzinfo=None),
+                used,
+                silent=[member for member in one.members if member not in heard],
+                is_free=bool(demand.is_free[number]),
+            )
+            counts[cause] = counts.get(cause, 0) + 1
+        ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        return [{"cause": str(cause), "windows": count, "of": len(some)} for cause, count in ordered]
+
+
+def _lane(member: str) -> Node:
+    """Return the lane of a link's member; no node has an empty name."""
+    return ("", member)
+
+
+def _lanes(ledger: _Ledger, nodes: list[Node | None]) -> NDArray[np.intp]:
+    return np.array([-1 if node is None else ledger.lanes.get(node, -1) for node in nodes], np.intp)
