@@ -142,8 +142,9 @@ class AgentServer(Component):
             try:
                 await self.stopping.wait()
                 self.service.close()
-            finally:
                 await server.stop(GRACE_S)
+            finally:
+                await server.stop(None)  # for who was cancelled
                 announced.cancel()
         self._log.info("served", **self.service.counts)
 

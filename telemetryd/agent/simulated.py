@@ -24,7 +24,7 @@ def count(target: int, interface: int, counter: int, age_ns: int) -> int:
 
 
 class SimulatedInterfaces:
-    """See :class:`telemetryd.agent.source.Source`: ports ``Ethernet1`` ... of a target that comes up now.
+    """See :class:`telemetryd.agent.source.Source`: ports ``Ethernet1`` ... of a target.
 
     Parameters
     ----------
@@ -32,15 +32,19 @@ class SimulatedInterfaces:
         Its number.
     ports:
         How many it has.
+    up_ns:
+        Since when it is up, and counts; None for now.
     clock:
         ns since the epoch.
     """
 
     model = MODEL
 
-    def __init__(self, target: int, ports: int, clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self, target: int, ports: int, up_ns: int | None = None, clock: Callable[[], int] = time.time_ns
+    ) -> None:
         self.pulse = Pulse()
-        self.up_ns = clock()
+        self.up_ns = clock() if up_ns is None else up_ns
         self._target = target
         self._clock = clock
         self._ports = [_port(number) for number in range(ports)]

@@ -1,0 +1,153 @@
+"""Many simulated gNMI targets in one process, each on a port of its own: agents of interfaces that nobody has.
+
+`python -m tests.gnmi_fleet TARGETS INTERFACES UP_NS` prints a JSON line with their ports once all of them listen; their
+counters count from the time UP_NS. Then each line that it reads is a command, and is answered by a line:
+
+    kill N          cut off the first N targets: connections are closed, ports refuse
+    revive UP_NS    bring them back on the same ports; like devices after a reboot they count anew
+    state           say what each target has sent since it came up
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+import time
+from typing import Any, Self
+
+from telemetryd.agent.server import AgentServer
+from telemetryd.agent.simulated import SimulatedInterfaces
+from telemetryd.observe import log
+
+DEADLINE_S = 60
+
+
+class Target:
+    """A target that can be killed and brought back."""
+
+    def __init__(self, number: int, interfaces: int) -> None:
+        self.number, self.interfaces, self.port = number, interfaces, 0
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, up_ns: int) -> None:
+        source = SimulatedInterfaces(self.number, self.interfaces, up_ns)
+        self.server = AgentServer(source, "127.0.0.1", self.port, None)
+        self._task = asyncio.create_task(self.server.run())
+        started = asyncio.create_task(self.server.started.wait())
+        await asyncio.wait((self._task, started), return_when=asyncio.FIRST_COMPLETED)
+        if self._task.done():
+            started.cancel()
+            self._task.result()
+        self.port = self.server.port
+
+    async def kill(self) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+
+async def serve(targets: int, interfaces: int, up_ns: int) -> None:
+    """Run the targets until there are no more commands."""
+    fleet = [Target(number, interfaces) for number in range(targets)]
+    for one in fleet:
+        await one.start(up_ns)
+    say([one.port for one in fleet])
+    commands = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
+    killed: list[Target] = []
+    async for line in commands:
+        command, *arguments = line.decode().split()
+        match command:
+            case "kill":
+                killed = fleet[: int(arguments[0])]
+                await asyncio.gather(*(one.kill() for one in killed))
+                say(len(killed))
+            case "revive":
+                for one in killed:
+                    await one.start(int(arguments[0]))
+                say(len(killed))
+            case "state":
+                say([one.server.service.counts for one in fleet])
+    await asyncio.gather(*(one.kill() for one in fleet))
+
+
+def say(answer: Any) -> None:
+    print(json.dumps(answer), flush=True)
+
+
+class Fleet:
+    """The process; a context manager that leaves none behind.
+
+    Attributes
+    ----------
+    ports:
+        Of the targets, in the order of their numbers.
+    up_ns:
+        The times that they count from, or some of them did.
+    """
+
+    def __init__(self, targets: int, interfaces: int) -> None:
+        self.ports: list[int] = []
+        self.up_ns = [time.time_ns()]
+        options = map(str, (targets, interfaces, self.up_ns[0]))
+        self._command = [sys.executable, "-m", "tests.gnmi_fleet", *options]
+
+    def __enter__(self) -> Self:
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, text=True)
+        try:
+            self.ports = self._answer()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    def kill(self, targets: int) -> None:
+        """Cut off the first so many targets."""
+        assert self._tell(f"kill {targets}") == targets
+
+    def revive(self) -> None:
+        """Bring back those that were killed last."""
+        self.up_ns.append(time.time_ns())
+        self._tell(f"revive {self.up_ns[-1]}")
+
+    def state(self) -> list[dict[str, int]]:
+        """Return what each target has sent."""
+        found: list[dict[str, int]] = self._tell("state")
+        return found
+
+    def _tell(self, command: str) -> Any:
+        """Give a command; return the answer."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{command}\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        late = threading.Timer(DEADLINE_S, self._process.kill)
+        late.start()
+        try:
+            line = self._process.stdout.readline()
+        finally:
+            late.cancel()
+        assert line, "the fleet has ended, or did not answer in time"
+        return json.loads(line)
+
+
+if __name__ == "__main__":
+    log.configure("error", "text")
+    asyncio.run(serve(*map(int, sys.argv[1:])))
