@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 if TYPE_CHECKING:
-    from telemetryd.cli.output import Field
+    from telemetryd.cli.output import Field, Format
     from telemetryd.store.embedded import Store
     from telemetryd.store.query import Answer
     from telemetryd.store.select import Selection
@@ -79,6 +79,9 @@ def top(
     application: Application = None,
     link: Link = None,
     direction: DirectionName = None,
+    calibrated: Annotated[
+        bool, typer.Option("--calibrated", help="Let the classes of every link sum to its interface's counter.")
+    ] = False,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
@@ -89,6 +92,9 @@ def top(
     question = _Question(
         store, table, from_time, to_time, tz, department, peer_department, application, link, direction
     )
+    if calibrated:
+        _show_calibrated(question, _words(by), n, output.Format.of(as_json, as_csv))
+        return
     answer = query.top(question.store, _words(by), question.selection, n)
     match output.Format.of(as_json, as_csv):
         case output.Format.JSON:
@@ -99,6 +105,39 @@ def top(
             total = {**(answer.total or {}), "share": 1.0, answer.by[0]: "total"} if answer.by and answer.rows else None
             output.show_table([*_keys(answer), *_figures(), output.share()], answer.rows, question.title(answer), total)
             question.remarks(answer)
+
+
+def _show_calibrated(question: _Question, by: list[str], n: int, form: Format) -> None:
+    from telemetryd.cli import output
+    from telemetryd.store import calibrated
+    from telemetryd.store.when import format_time
+
+    answer = calibrated.top(question.store, by, question.selection, n)
+    begin, end = (format_time(moment, question.zone) for moment in (answer.from_ns, answer.to_ns))
+    figures = ("rate_bps", "low_bps", "high_bps", "octets", "raw_rate_bps", "raw_octets", "samples", "share")
+    match form:
+        case output.Format.JSON:
+            head = {"query": "top", "calibrated": True, "table": question.selection.table, "from": begin, "to": end}
+            head |= {"seconds": (answer.to_ns - answer.from_ns) / 1e9, "confidence": question.selection.confidence}
+            output.write_json({**head, "by": list(answer.by), "rows": answer.rows, "places": answer.places})
+        case output.Format.CSV:
+            output.write_csv(answer.rows, [*answer.by, *figures, "folded"])
+        case _:
+            fields = [
+                *map(output.text, answer.by),
+                output.rate("rate"),
+                output.interval(),
+                output.rate("by samples alone", "raw_rate_bps"),
+                output.count("samples"),
+                output.share(),
+            ]
+            output.show_table(fields, answer.rows, f"{question.selection.table}, calibrated: {begin} to {end}")
+            without = sum(place["estimator"] == "none" for place in answer.places)
+            if without:
+                output.note(f"{without} of {len(answer.places)} links and directions have no counter in this range")
+            ratios = sum(place["estimator"] == "ratio" for place in answer.places)
+            if ratios:
+                output.note(f"{ratios} by the ratio alone, as the coverage alarm fired (`telemetryd coverage`)")
 
 
 @app.command()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from telemetryd.errors import InputError
 from telemetryd.store.levels import SECOND_NS
-from telemetryd.store.manifest import Manifest
+from telemetryd.store.manifest import Manifest, is_of_counters
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,12 @@ class Plan:
     pieces: dict[Piece, tuple[str, ...]]
 
 
-def holdings(manifest: Manifest) -> dict[str, list[Holding]]:
-    """List what each origin holds, coarsest level first."""
+def holdings(manifest: Manifest, *, of_counters: bool = False) -> dict[str, list[Holding]]:
+    """List what each origin of usage holds (or each of what counters say), coarsest level first."""
     held: dict[str, list[Holding]] = {}
     for origin, spans in manifest.extents.items():
+        if is_of_counters(origin) != of_counters:
+            continue
         held[origin] = [
             Holding(span_ns, first_ns, extent.until_ns)
             for span_ns, extent in sorted(spans.items(), reverse=True)

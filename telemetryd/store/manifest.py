@@ -23,6 +23,13 @@ SEGMENT_SCHEMA: Final = 2
 
 USAGE: Final = "usage"
 QUALITY: Final = "quality"
+COUNTERS_ORIGIN: Final = "counters:"
+"""What the origins begin with whose windows hold no usage, but what counters say of it (store/reconciled.py)."""
+
+
+def is_of_counters(origin: str) -> bool:
+    """Tell whether the windows of an origin hold what counters say, and no usage."""
+    return origin.startswith(COUNTERS_ORIGIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +139,9 @@ class Manifest:
 
         The finest level is asked, since the last window of a coarser one reaches beyond the data.
         """
-        ends = [spans[min(spans)].until_ns for spans in self.extents.values() if spans]
+        ends = [
+            spans[min(spans)].until_ns for origin, spans in self.extents.items() if spans and not is_of_counters(origin)
+        ]
         return max(ends, default=None)
 
     def to_json(self) -> str:

@@ -52,7 +52,7 @@ def quality_rows(window: UsageWindow, figures: Figures) -> list[QualityRow]:
 def stored_figures(store: Store, origin: str, span_ns: int, from_ns: int, to_ns: int) -> dict[int, dict[Key, float]]:
     """Read back the figures of one origin and span, by the start of their windows."""
     piece = Piece(span_ns, from_ns, to_ns)
-    table = store.read(lambda snapshot: _read(snapshot, piece, [origin]))
+    table = store.read(lambda snapshot: read_figures(snapshot, piece, [origin]))
     figures: dict[int, dict[Key, float]] = {}
     for row in table.to_pylist():
         figures.setdefault(row["time"], {})[row["metric"], row["source"]] = row["value"]
@@ -163,7 +163,7 @@ def quality(
 def _sums(snapshot: Snapshot, plan: Plan, sources: Sequence[str], bucket_ns: int | None) -> dict[_Place, float]:
     sums: dict[_Place, float] = defaultdict(float)
     for piece, origins in plan.pieces.items():
-        table = _read(snapshot, piece, origins)
+        table = read_figures(snapshot, piece, origins)
         if sources:
             # What belongs to nobody is of everybody: the coverage.
             table = table.filter(pc.is_in(table["source"], pa.array([*sources, NO_SOURCE])))
@@ -179,7 +179,7 @@ def _sums(snapshot: Snapshot, plan: Plan, sources: Sequence[str], bucket_ns: int
     return sums
 
 
-def _read(snapshot: Snapshot, piece: Piece, origins: Sequence[str]) -> pa.Table:
+def read_figures(snapshot: Snapshot, piece: Piece, origins: Sequence[str]) -> pa.Table:
     """Read the rows of one piece of a plan, names as plain text."""
     tables = []
     for segment in snapshot.manifest.segments:

@@ -98,7 +98,7 @@ def top(store: Store, by: Sequence[str], selection: Selection, n: int = 10) -> A
 
     def answer(snapshot: Snapshot) -> Answer:
         found = sum_by(snapshot, columns, selection)
-        ranks, order = _rank(found.names, found.volumes(), n)
+        ranks, order = rank_names(found.names, found.volumes(), n)
         span_ns = found.plan.to_ns - found.plan.from_ns
         total = _total(found.sums, span_ns, selection)
         folded = found.sums.fold(ranks[found.codes], len(order))
@@ -124,7 +124,7 @@ def series(store: Store, by: Sequence[str], selection: Selection, bucket_ns: int
         found = sum_by(snapshot, columns, selection, width)
         from_ns, to_ns = found.plan.from_ns, found.plan.to_ns
         starts = bucket_starts(from_ns, to_ns, width)
-        ranks, order = _rank(found.names, found.volumes(), n)
+        ranks, order = rank_names(found.names, found.volumes(), n)
         cells = Grid(found, width, starts).cells(ranks, len(order))
         seen_ns = np.minimum(starts + width, to_ns) - np.maximum(starts, from_ns)
         figures = cells.figures(np.tile(seen_ns, len(order)), selection.confidence)
@@ -153,7 +153,7 @@ def matrix(store: Store, row_key: str, column_key: str, selection: Selection, n:
         span_ns = found.plan.to_ns - found.plan.from_ns
         total = _total(found.sums, span_ns, selection)
         sides = [
-            _rank([(name[side],) for name in found.names], found.volumes(), limit)
+            rank_names([(name[side],) for name in found.names], found.volumes(), limit)
             for side, limit in enumerate((n, columns))
         ]
         (row_ranks, row_order), (column_ranks, column_order) = sides
@@ -214,7 +214,7 @@ def percentile(
         grid = bins(snapshot, (*keys, "direction"), selection, bin_ns)
         found, starts = grid.found, grid.starts
         from_ns, to_ns = found.plan.from_ns, found.plan.to_ns
-        ranks, order = _rank([name[:-1] for name in found.names], found.volumes(), n)
+        ranks, order = rank_names([name[:-1] for name in found.names], found.volumes(), n)
         directions = sorted({name[-1] for name in found.names})
         billed = np.array([place for place, name in enumerate(directions) if name in BILLED], dtype=np.intp)
         places = {direction: place for place, direction in enumerate(directions)}
@@ -259,7 +259,7 @@ def _auto_bucket(snapshot: Snapshot, selection: Selection) -> int:
     return 24 * HOUR_NS
 
 
-def _rank(names: list[Name], octets: NDArray[np.float64], n: int) -> tuple[NDArray[np.intp], list[Name | None]]:
+def rank_names(names: list[Name], octets: NDArray[np.float64], n: int) -> tuple[NDArray[np.intp], list[Name | None]]:
     """Rank names by their octets.
 
     Returns the rank of each name, shape (k,), and the names in order: at most ``n``, and None for all

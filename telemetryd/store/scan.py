@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from telemetryd.store.columns import NOT_KNOWN, TABLE_NAMES
 from telemetryd.store.cover import Piece, Plan
 from telemetryd.store.embedded import Snapshot
-from telemetryd.store.manifest import QUALITY, USAGE
+from telemetryd.store.manifest import QUALITY, USAGE, is_of_counters
 from telemetryd.store.select import segments_of
 
 _NAMES: Final = ("table", "link", "direction", "department", "application")
@@ -392,8 +392,8 @@ def collected_s(snapshot: Snapshot, from_ns: int, bins: int, bin_ns: int) -> NDA
     edges = from_ns + bin_ns * np.arange(bins + 1, dtype=np.int64)
     reaches = sorted(
         (spans[min(spans)].first_ns, spans[min(spans)].until_ns)
-        for spans in snapshot.manifest.extents.values()
-        if spans
+        for origin, spans in snapshot.manifest.extents.items()
+        if spans and not is_of_counters(origin)
     )
     before = np.zeros(bins + 1)  # seconds collected before each edge
     reached = 0
