@@ -83,6 +83,8 @@ class Growth:
         Octets to add for each packet, to make them layer 2 with FCS.
     is_certain:
         Whether the growth is what passed: not where the counter began anew, or may have wrapped unseen.
+    is_expected:
+        Whether packets of the link are sampled as far as anybody knows, so that none at all is an alarm, too.
     rank:
         Of several sources of the same link's counters the greatest is listened to.
     """
@@ -95,6 +97,7 @@ class Growth:
     packets: int | None = None
     correction: float = 0.0
     is_certain: bool = True
+    is_expected: bool = False
     rank: int = 0
 
 
@@ -333,7 +336,7 @@ class Reconciler:
         counter = counter + correction * np.where(np.isnan(packets), estimated, packets)
         counter = np.maximum(counter, 0.0)
 
-        changes = self._alarm.add(slots, cut.sums["octets"], cut.sums["octets_variance"], counter, self._units(slots))
+        changes = self._alarm.add(slots, cut.sums["octets"], cut.sums["octets_variance"], counter, self._units(growths))
         for change in changes:
             self._slots[change.slot].since_ns = turn[change.slot][1].end_ns
         fires = self._alarm.verdicts()[slots] != Verdict.OK
@@ -347,11 +350,11 @@ class Reconciler:
         self._put(slots, cut, cut.spread(counter, cut.octets), cut.spread(packets, cut.packets), fires)
         self._put_points(turn, slots, starts, ends, cut, counter, fires)
 
-    def _units(self, slots: NDArray[np.intp]) -> Floats:
-        """Return the octets of an effective sample for slots that never had one: the greatest of all that had."""
-        variance = [(one[4], one[3]) for slot in self._slots for one in slot.recent[-1:] if one[3] > 0]
-        greatest = max((v / y for v, y in variance), default=np.nan)
-        return np.full(len(slots), greatest)
+    def _units(self, growths: Sequence[Growth]) -> Floats:
+        """Return the octets of an effective sample for links that never had one: the greatest of all that had."""
+        last = [slot.recent[-1] for slot in self._slots if slot.recent]
+        greatest = max((variance / octets for *_, octets, variance, _ in last if octets > 0), default=np.nan)
+        return np.where([growth.is_expected for growth in growths], greatest, np.nan)
 
     def _put(
         self, slots: NDArray[np.intp], cut: Cut, octets: Floats, packets: Floats, fires: NDArray[np.bool_]

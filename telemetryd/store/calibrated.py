@@ -114,7 +114,7 @@ def _answer(
     z, low, high = of_classes.octets[:k], of_classes.low[:k], of_classes.high[:k]
     wanted = [tuple(name[keys.index(column)] for column in columns) for name in found.names]
     # Volumes are those of the names, each once; of a name and its place there is one entry, as there are no buckets.
-    of_name = np.bincount(found.codes, z, len(wanted))
+    of_name: Floats = np.bincount(found.codes, z, len(wanted)).astype(np.float64, copy=False)
     ranks, order = rank_names(wanted, of_name, n)
     lane = ranks[found.codes]
     rows = _rows(columns, order, lane, z, low, high, found, (found.plan.to_ns - found.plan.from_ns) / SECOND_NS)

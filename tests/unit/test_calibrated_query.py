@@ -103,7 +103,7 @@ def test_they_change_no_other_answer(tmp_path: Path) -> None:
             )
             assert quality(store, selection).rows == []
             assert store.snapshot().manifest.newest_ns() == START_NS + SECONDS * S
-            assert not verify(store).problems
+            assert not verify(store).faults
     assert answers[0] == answers[1]
 
 
