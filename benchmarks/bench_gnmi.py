@@ -1,7 +1,8 @@
-"""gNMI: a stream of 500 interfaces x 14 counters to columns, against grpcio that only receives and that parses.
+"""gNMI: a stream of 500 interfaces x 14 counters to columns, against gnmic, and grpcio that receives or parses.
 
-The source is another process on the same host, with a DATA frame a message. CPU is this process's, user and system.
-Every row is counted and every value is in a sum that is compared.
+The source is another process on the same host, with a DATA frame a message. CPU is the client's, user and system. Every
+row is counted and every value is in a sum that is compared; gnmic's output is a file whose messages are counted. gnmic
+is built where it is missing and Go is there (tests/gnmic.py), but not for the short form.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 import trustme
 import uvloop
 
+from benchmarks import gnmic_peer
 from benchmarks.gnmi_source import COUNTERS, INTERFACES, ROUND, value_of
 from benchmarks.report import Figure
 from telemetryd._ext import load
@@ -27,6 +29,7 @@ from telemetryd.ingest.gnmi.paths import PathTable, Resolver
 from telemetryd.ingest.gnmi.transport import Endpoint, Tls, open_transport
 from telemetryd.proto import gnmi_pb2
 from telemetryd.schema import UpdateBatch
+from tests import gnmic
 
 SECOND_NS = 1_000_000_000
 SUM_OF_ROUND = sum(value_of(i, n) for i in range(INTERFACES) for n in range(len(COUNTERS)))
@@ -138,6 +141,31 @@ def run(short: bool) -> list[Figure]:
                 if messages.messages != wanted // (1 if kind == "single" else len(COUNTERS)):
                     raise AssertionError(f"{what}: {messages.messages} messages")
                 figures += _figures(f"{what}: {name_}", wanted, seconds, cpu)
+        figures += _gnmic(short, directory)
+    return figures
+
+
+def _gnmic(short: bool, directory: Path) -> list[Figure]:
+    """Measure gnmic with the outputs that cost it least and most; nothing where it is not to be had."""
+    program = gnmic.find()
+    if program is None and not short:
+        try:
+            program = gnmic.build(directory)
+        except gnmic.NoGnmicError as reason:
+            print(f"  gnmic is left out: {reason}")
+    if program is None:
+        return []
+    figures = []
+    for kind, what in (
+        ("single", "one leaf a notification"),
+        ("bundled", "14 leaves"),
+        ("json", "14 leaves, JSON_IETF"),
+    ):
+        for form in ("proto", "event"):
+            wanted = ROUND * (1 if short else 60)
+            messages = wanted // (1 if kind == "single" else len(COUNTERS))
+            seconds, cpu = gnmic_peer.receive(program, kind, form, wanted, messages, directory)
+            figures += _figures(f"gnmic 0.36, to a file as {form}: {what}", wanted, seconds, cpu)
     return figures
 
 

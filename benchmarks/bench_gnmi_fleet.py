@@ -117,8 +117,8 @@ def cpu_s(pid: int) -> float:
 
 
 def run(short: bool) -> list[Figure]:
-    """Measure; the short form has 50 targets for 10 s."""
-    targets, seconds, killed = (50, 10.0, 10) if short else (500, 300.0, 100)
+    """Measure; the short form has 50 targets for 5 s."""
+    targets, seconds, killed = (50, 5.0, 10) if short else (500, 300.0, 100)
     found = measure(targets, 4, seconds, killed)
     seen, back = found.intervals, found.back_s
     return [

@@ -25,6 +25,8 @@ from telemetryd.proto import gnmi_ext_pb2, gnmi_pb2
 from tests.agent_tree import ETH0, LO, HeldSource
 from tests.gnmi_client import TIMEOUT_S, Taken, endpoint, requests, subscribe
 
+pytestmark = pytest.mark.no_twins
+
 TRANSPORTS = ("fast", "grpc")
 PROTO, JSON_IETF = gnmi_pb2.PROTO, gnmi_pb2.JSON_IETF
 OCTETS = "/interfaces/interface/state/counters/in-octets"

@@ -14,6 +14,8 @@ import trustme
 from telemetryd.cli.main import main
 from tests.agent_process import AgentProcess, pygnmi, statistics
 
+pytestmark = pytest.mark.no_twins
+
 LO = "/interfaces/interface[name=lo]"
 COUNTERS = f"{LO}/state/counters"
 #: The kernel's counters that have one of the same meaning in the model.

@@ -12,6 +12,8 @@ from telemetryd.ingest.gnmi.target import Phase
 from tests.gnmi_collector import Collector
 from tests.gnmi_fleet import Fleet
 
+pytestmark = pytest.mark.no_twins
+
 TARGETS, KILLED, INTERFACES = 20, 5, 2
 
 

@@ -12,6 +12,8 @@ from telemetryd.agent.tree import Selection, Value
 from telemetryd.ingest.gnmi.path import parse, text_of
 from tests.agent_tree import flat, snapshot
 
+pytestmark = pytest.mark.no_twins
+
 OPER, OCTETS = "state/oper-status", "state/counters/in-octets"
 
 

@@ -26,6 +26,8 @@ from telemetryd.proto import gnmi_pb2
 from tests.agent_tree import ETH0, LO, flat, snapshot
 from tests.gnmi_messages import NOW_NS
 
+pytestmark = pytest.mark.no_twins
+
 BOTH = snapshot({"eth0": ETH0, "lo": LO})
 
 
