@@ -232,6 +232,7 @@ class Profile(Entity):
     name: Slug = Field(description="unique name")
     title: Title | None = _title()
     vendor: Text | None = Field(None, description="vendor")
+    model: Text | None = Field(None, description="model, as enforcement knows it; left out = the profile's name")
     sampling: Literal["ingress", "egress", "both"] = Field("ingress", description="direction in which its ports sample")
     octets_correction: OctetsCorrection = Field(
         0, description="octets added to each sampled packet's length, to make it layer 2 with FCS"
@@ -278,6 +279,7 @@ class Device(Entity):
     )
     site: Name | None = Field(None, description="site where it stands")
     profile: Slug | None = Field(None, description="device profile")
+    firmware: Text | None = Field(None, description="version of its software; left out = nothing is written to it")
     agents: tuple[AddressField, ...] = Field((), description="sFlow agent addresses, unique over all devices")
     gnmi: Gnmi | None = Field(None, description="gNMI server: {endpoint, credential}")
     interfaces: tuple[Interface, ...] = Field((), description="its ports")

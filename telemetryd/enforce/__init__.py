@@ -1,0 +1,1 @@
+"""Allocations become the configuration of devices: capabilities, plans, drivers."""
