@@ -1,0 +1,193 @@
+"""From what a device has to what it shall have: the fewest writes, in an order in which no sum exceeds a link.
+
+Only what is ours is compared (:mod:`telemetryd.enforce.names`): what others have configured is neither seen as a
+difference nor touched. An attachment point that somebody else holds is a conflict, and is left alone until it is
+adopted.
+
+Steps, each of which is one Set:
+
+    lower     rates that fall, and schedulers that go
+    make      queues, forwarding groups, and scheduler policies that nothing uses yet
+    raise     ceilings and rates that rise, schedulers that come
+    move      terms and attachment points
+    remove    whatever nothing uses any more
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from telemetryd.enforce.names import PORT, Leaves, Value, ours, slot_of
+
+STEPS: Final = ("lower", "make", "raise", "move", "remove")
+_POLICY = "/qos/scheduler-policies/scheduler-policy["
+_SCHEDULER = re.compile(r"(.*/schedulers/scheduler\[sequence=\d+\])/.*")
+_RATE: Final = ("/config/pir", "/config/cir", "/config/weight")
+#: Lists in the order in which they go.
+_GOES: Final = (PORT, _POLICY, "/qos/classifiers/", "/qos/forwarding-groups/", "/qos/queues/")
+
+
+class Write(NamedTuple):
+    """One write of a Set: the new value, or None to delete the node and all below it; `old` is what is there."""
+
+    path: str
+    value: Value | None
+    old: Value | None = None
+
+
+class Conflict(NamedTuple):
+    """A node that shall be ours and holds something else."""
+
+    path: str
+    wanted: Value
+    found: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What has to be done; steps are in order, and those without a write are left out."""
+
+    steps: tuple[tuple[str, tuple[Write, ...]], ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
+
+    @property
+    def writes(self) -> list[Write]:
+        """All writes, in order."""
+        return [write for _, writes in self.steps for write in writes]
+
+
+def diff(have: Leaves, want: Leaves, adopt: Collection[str] = ()) -> Difference:
+    """Compare what a device has with what it shall have.
+
+    Parameters
+    ----------
+    have:
+        Everything below /qos, of others too; nothing where the device is bare.
+    want:
+        The leaves of a plan; empty to take everything of ours off.
+    adopt:
+        Attachment points, as :func:`telemetryd.enforce.names.slot_of` writes them, that may be taken from others.
+    """
+    own = ours(have)
+    conflicts, blocked = _conflicts(have, own, want, adopt)
+    wanted = want if not conflicts else {path: value for path, value in want.items() if not _is_below(path, blocked)}
+    gone = [path for path in own if path not in wanted]
+    remade = _remade(own, wanted)
+    steps: dict[str, list[Write]] = {name: [] for name in STEPS}
+    for path, value in wanted.items():
+        old = have.get(path)
+        scheduler = _scheduler_of(path) if remade else ""
+        if scheduler in remade and scheduler:
+            old = None
+        if old == value:
+            continue
+        steps[_step(path, old, value, own)].append(Write(path, value, old))
+    for root in _roots(gone, wanted, remade):
+        is_scheduler = root.startswith(_POLICY) and "/schedulers/" in root
+        steps["lower" if is_scheduler else "remove"].append(Write(root, None, own.get(root)))
+    # Lowering: first rates, since no ceiling may fall below its rate; raising the other way round.
+    steps["lower"].sort(key=lambda write: (write.value is not None, _rank(write.path, ("/config/cir", "/config/pir"))))
+    steps["raise"].sort(key=lambda write: _rank(write.path, ("", "/config/pir", "/config/cir")))
+    steps["remove"].sort(key=lambda write: next((i for i, one in enumerate(_GOES) if write.path.startswith(one)), 9))
+    return Difference(tuple((name, tuple(found)) for name, found in steps.items() if found), tuple(conflicts))
+
+
+def apply(have: Leaves, writes: Iterable[Write]) -> dict[str, Value]:
+    """Return what a device has after writes."""
+    result = dict(have)
+    for write in writes:
+        if write.value is not None:
+            result[write.path] = write.value
+        else:
+            result = {path: value for path, value in result.items() if not _is_below(path, {write.path})}
+    return result
+
+
+def _rank(path: str, ends: tuple[str, ...]) -> int:
+    return next((i for i, end in enumerate(ends) if end and path.endswith(end)), 0 if "" in ends else len(ends))
+
+
+def _is_below(path: str, roots: Collection[str]) -> bool:
+    return any(path == root or path.startswith((f"{root}/", f"{root}[")) for root in roots)
+
+
+def _scheduler_of(path: str) -> str:
+    found = _SCHEDULER.fullmatch(path) if path.startswith(_POLICY) else None
+    return found[1] if found is not None else ""
+
+
+def _conflicts(
+    have: Leaves, own: Leaves, want: Leaves, adopt: Collection[str]
+) -> tuple[list[Conflict], frozenset[str]]:
+    """Return what others hold, and the nodes that are left alone because of it."""
+    conflicts, blocked = [], set()
+    for path, value in want.items():
+        if not path.startswith(PORT):
+            continue
+        found = have.get(path)
+        if found is None or found == value or path in own:
+            continue
+        slot = slot_of(path)
+        if slot and (slot in adopt or not path.endswith("/config/name")):
+            continue
+        conflicts.append(Conflict(path, value, found))
+        blocked.add(slot or path)
+    return conflicts, frozenset(blocked)
+
+
+def _remade(own: Leaves, wanted: Leaves) -> frozenset[str]:
+    """Return the schedulers whose kind changes: they go as a whole and come anew."""
+    found = set()
+    for path, value in own.items():
+        if (
+            path.startswith(_POLICY)
+            and path.endswith(("/config/type", "/config/priority"))
+            and wanted.get(path) != value
+        ):
+            found.add(_scheduler_of(path))
+    return frozenset(found)
+
+
+def _step(path: str, old: Value | None, value: Value, own: Leaves) -> str:
+    """Return the step that a write belongs to."""
+    if path.startswith(_POLICY):
+        name = path[: path.index("]") + 1]
+        if f"{name}/config/name" not in own:
+            return "make"
+        if path.endswith(_RATE[:2]) and isinstance(old, int) and isinstance(value, int) and value < old:
+            return "lower"
+        return "raise"
+    return "make" if path.startswith(("/qos/queues/", "/qos/forwarding-groups/")) and old is None else "move"
+
+
+def _roots(gone: Iterable[str], wanted: Leaves, remade: frozenset[str]) -> list[str]:
+    """Return the nodes to delete: the uppermost ones below which nothing stays."""
+    gone = list(gone)
+    if not gone and not remade:
+        return []
+    kept = {above for path in wanted for above in _above(path)}
+    roots = dict.fromkeys(sorted(remade))
+    for path in gone:
+        if _scheduler_of(path) in remade:
+            continue
+        slot = slot_of(path)
+        first = slot if slot.endswith("]") else path if slot else ""
+        candidates = (
+            [first] if first else [one for one in _above(path) if not one.startswith(PORT) or "/output/" in one]
+        )
+        roots.setdefault(next((one for one in candidates if one not in kept), path))
+    return list(roots)
+
+
+def _above(path: str) -> Iterator[str]:
+    """Yield the entries of lists that a path leads through, and the path itself."""
+    at = 0
+    while (at := path.find("]", at)) >= 0:
+        backslashes = len(path[:at]) - len(path[:at].rstrip("\\"))
+        at += 1
+        if backslashes % 2 == 0:
+            yield path[:at]
+    yield path

@@ -1,0 +1,110 @@
+"""What a device says its configuration is, as leaves that compare: JSON of a Get, or path and value.
+
+Module names go (``openconfig-qos-types:QUEUE`` is QUEUE), whole numbers in texts become numbers where the leaf is one,
+leaf-lists lose their order. ``state`` is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from telemetryd.enforce.names import Value, escaped
+from telemetryd.errors import InputError
+from telemetryd.ingest.gnmi.path import Elem, parse
+
+#: List -> its key.
+KEYS: Final = {
+    "queue": "name",
+    "forwarding-group": "name",
+    "classifier": "name",
+    "term": "id",
+    "scheduler-policy": "name",
+    "scheduler": "sequence",
+    "input": "id",
+    "interface": "interface-id",
+    "queue-management-profile": "name",
+    "buffer-allocation-profile": "name",
+    "voq-interface": "name",
+}
+_NUMBERS: Final = frozenset(
+    ("queue-id", "sequence", "cir", "pir", "bc", "be", "weight", "protocol", "set-dscp", "dscp", "source-port",
+     "destination-port", "fabric-priority", "cir-pct", "pir-pct", "max-queue-depth-bytes")
+)  # fmt: skip
+_TEXTS: Final = frozenset(("name", "id", "interface-id", "interface"))
+
+
+def read_back(document: object) -> dict[str, Value]:
+    """Read a document: the value of a Get of ``/`` or ``/qos``, or a flat mapping of paths to values.
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
+    if not isinstance(document, Mapping):
+        raise InputError("is no configuration - give the JSON of a Get of /qos, or a mapping of paths to values")
+    if document and all(isinstance(key, str) and key.startswith("/") for key in document):
+        return dict(sorted(_flat(document)))
+    qos: Any = document
+    for key in document:
+        if _bare(key) == "qos":
+            qos = document[key]
+    if not isinstance(qos, Mapping):
+        raise InputError('"qos" is no container - give the JSON of a Get of /qos')
+    return dict(sorted(_walk(qos, "/qos", "qos")))
+
+
+def _flat(document: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
+    for text, value in document.items():
+        path = parse(text)
+        elems = [Elem(_bare(elem.name), elem.keys) for elem in path.elems]
+        if any(elem.name == "state" for elem in elems):
+            continue
+        yield "".join(f"/{elem}" for elem in elems), _value(elems[-1].name, value)
+
+
+def _walk(node: Mapping[str, Any], path: str, name: str) -> Iterator[tuple[str, Value]]:
+    for key, value in node.items():
+        own = _bare(key)
+        if own == "state":
+            continue
+        if isinstance(value, Mapping):
+            yield from _walk(value, f"{path}/{own}", own)
+        elif isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value):
+            for entry in value:
+                yield from _entry(entry, f"{path}/{own}", own, name)
+        elif path.endswith("/config"):
+            yield f"{path}/{own}", _value(own, value)
+
+
+def _entry(entry: Mapping[str, Any], path: str, own: str, parent: str) -> Iterator[tuple[str, Value]]:
+    # The classifiers of a port are a list by type, those of the device one by name.
+    key = "type" if own == "classifier" and "/interfaces/" in path else KEYS.get(own)
+    names = {_bare(name): name for name in entry}
+    if key is None or key not in names:
+        raise InputError(f'an entry of {path} has no "{key or "key"}" - give the JSON as the device sends it')
+    value = entry[names[key]]
+    text = _bare(str(value)) if key == "type" else str(value)
+    yield from _walk(entry, f"{path}[{key}={escaped(text)}]", own)
+
+
+def _value(name: str, value: Any) -> Value:
+    """Return a value in the one form in which it compares."""
+    if isinstance(value, bool | int):
+        return value
+    if isinstance(value, list | tuple):
+        return tuple(sorted(int(one) for one in value))
+    text = str(value)
+    if name in _TEXTS:
+        return text
+    if name in _NUMBERS and text.isascii() and text.isdecimal():
+        return int(text)
+    if name in _NUMBERS or "/" in text or " " in text:
+        return text
+    return _bare(text) if text[:1].isalpha() and ".." not in text else text
+
+
+def _bare(name: str) -> str:
+    head, colon, tail = name.partition(":")
+    return tail if colon and head.startswith("openconfig-") else name
