@@ -1,6 +1,6 @@
 """The daemon: builds its components in order, and answers for all of them.
 
-gnmi (targets, on the loop)
+gnmi (targets) --updates--> counters --windows of interfaces--> store, outputs
 receive (threads) --windows--> store (one append a second)
                     |
                     +--------> outputs (spool, one sender each)
@@ -21,6 +21,7 @@ from telemetryd import __version__
 from telemetryd.component import Component
 from telemetryd.config.settings import changes
 from telemetryd.configuration import Configuration, load_elsewhere
+from telemetryd.counting import Counting
 from telemetryd.errors import ProblemsError, TelemetrydError
 from telemetryd.observe import log
 from telemetryd.observe.health import Health, State, combine
@@ -29,7 +30,7 @@ from telemetryd.observe.systemd import Notifier
 from telemetryd.outputs import Figures, Outputs
 from telemetryd.quality import WindowQuality
 from telemetryd.receiver import LiveReceiver
-from telemetryd.schema import UsageWindow
+from telemetryd.schema import InterfaceWindow, UsageWindow
 from telemetryd.serve.components import ControlService, Updates, Watchdog
 from telemetryd.serve.control import ControlServer
 from telemetryd.serve.gate import Peer
@@ -103,6 +104,9 @@ class Daemon:
             figures=self._figures,
             series_limit=settings.limits.series,
         )
+        self._counting = Counting(configuration.registry, self._take_interfaces, store=settings.store.path)
+        self._counting.wait_for(configuration.targets)
+        self._subscriber = Subscriber(configuration.targets, settings.gnmi.connecting, self._counting.take_updates)
         self._receiver = LiveReceiver(
             settings.listen,
             settings.limits.agent_datagrams_per_s,
@@ -110,8 +114,8 @@ class Daemon:
             self._take,
             drain_s,
             listen_fds,
+            self._counting.take_samples,
         )
-        self._subscriber = Subscriber(configuration.targets, settings.gnmi.connecting, lambda batch, paths, plans: None)
         self._updates = Updates(configuration.registry, self._receiver.counters, self._overall)
         watchdog = Watchdog(notifier, self._receiver.is_alive, self._status_line)
         # They stop in the reverse order: who is asked about the others goes last.
@@ -129,7 +133,14 @@ class Daemon:
             )
         if settings.control.enabled:
             self._components.append(ControlService(ControlServer(settings.control.socket, self)))
-        self._components += [self._updates, self._outputs, self._writer, self._subscriber, self._receiver]
+        self._components += [
+            self._updates,
+            self._outputs,
+            self._writer,
+            self._counting,
+            self._subscriber,
+            self._receiver,
+        ]
         self._supervisor = Supervisor(
             self._components, drain_s=drain_s, notifier=notifier, reload=self.reload, status=self._status_line
         )
@@ -229,6 +240,7 @@ class Daemon:
         self._updates.replace(new.registry)
         self._outputs.replace(new.settings.outputs)
         self._subscriber.replace(new.targets, new.settings.gnmi.connecting)
+        self._counting.replace(new.registry, new.targets)
         log.set_level(new.settings.log.level)
         changed = changes(before, new.settings)
         needs_restart = [path for path in changes(self._settings, new.settings) if not is_reloadable(path)]
@@ -252,6 +264,11 @@ class Daemon:
         self._outputs.put(window)
         self._updates.put(window)
 
+    def _take_interfaces(self, window: InterfaceWindow) -> None:
+        """Pass a window of interface counters on."""
+        self._writer.put_interfaces(window)
+        self._outputs.put_interfaces(window)
+
     def _health(self) -> dict[str, Health]:
         parts = {component.name: component.health() for component in self._components}
         if self._reload_failure is not None:
@@ -269,6 +286,7 @@ class Daemon:
             outputs=self._outputs.counters(),
             output_states=self._outputs.states(),
             targets=self._subscriber.counters(),
+            counting=self._counting.counters(),
             health=self._health(),
             reloads=dict(self._reloads),
             started_ns=self._started_ns,

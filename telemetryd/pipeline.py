@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetryd._ext import load
+from telemetryd.aggregate.sampled_counters import Rows, take_rows
 from telemetryd.aggregate.windows import TOLERANCE_NS, Windows
 from telemetryd.classify.tables import Tables
 from telemetryd.schema import (
@@ -43,6 +44,13 @@ class Pipeline:
         Classify the inner packet of a tunnel where there is one.
     tolerance_ns:
         How long a window waits for late rows; None where the caller moves the watermark.
+    counter_rows:
+        Counters samples that are kept until they are taken; of more, the newest are lost and counted.
+
+    Attributes
+    ----------
+    lost_counter_rows:
+        Counters samples that were lost.
     """
 
     def __init__(
@@ -52,8 +60,13 @@ class Pipeline:
         batch_rows: int = BATCH_ROWS,
         decapsulate: bool = False,
         tolerance_ns: int | None = TOLERANCE_NS,
+        counter_rows: int = 0,
     ) -> None:
         self.tables = tables
+        self.lost_counter_rows = 0
+        self._counter_rows = counter_rows
+        self._kept_counters: list[Rows] = []
+        self._kept_rows = 0
         self._datagrams = Batch(DATAGRAM_COLUMNS, batch_rows)
         self._samples = Batch(SAMPLE_COLUMNS, batch_rows)
         self._counters = Batch(COUNTER_COLUMNS, batch_rows)
@@ -100,10 +113,26 @@ class Pipeline:
         first = 0
         while first < len(offsets):
             first = self.decoder.decode(buffer, offsets, lengths, ts_ns, first)
+            if self._counter_rows and self._counters.n:
+                self._keep_counters()
             self.tracker.track()
             self._classifier.classify()
             closed += self.windows.add()
         return closed
+
+    def take_counters(self) -> list[Rows]:
+        """Return the counters samples since the last call (:func:`telemetryd.aggregate.sampled_counters.take_rows`)."""
+        kept, self._kept_counters, self._kept_rows = self._kept_counters, [], 0
+        return kept
+
+    def _keep_counters(self) -> None:
+        room = self._counter_rows - self._kept_rows
+        lost = max(0, self._counters.n - room)
+        self.lost_counter_rows += lost
+        self._counters.n -= lost  # the decoder begins its next batch anew
+        if self._counters.n:
+            self._kept_counters.append(take_rows(self._counters, self._datagrams))
+            self._kept_rows += self._counters.n
 
     def swap(self, tables: Tables) -> None:
         """Classify by other tables from the next row on; what is known of the sources stays.

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Final
 
+from telemetryd.aggregate.sampled_counters import Rows
 from telemetryd.classify.tables import Tables
 from telemetryd.component import Component
 from telemetryd.config.settings import Listen
@@ -48,6 +49,8 @@ class LiveReceiver(Component):
         Time that the daemon has for its end.
     fds:
         Sockets handed over by the service manager; without any, the address and port are bound.
+    on_counters:
+        Takes the counters samples of each second, in the engine's thread.
     """
 
     name: ClassVar[str] = "receive"
@@ -60,6 +63,7 @@ class LiveReceiver(Component):
         on_window: Callable[[UsageWindow], None],
         drain_s: float,
         fds: Mapping[int, str],
+        on_counters: Callable[[list[Rows]], None] | None = None,
     ) -> None:
         super().__init__()
         self._listen = listen
@@ -69,7 +73,7 @@ class LiveReceiver(Component):
             agent_datagrams_per_s=agent_datagrams_per_s,
         )
         self._tables = tables
-        self._on_window = on_window
+        self._on_window, self._on_counters = on_window, on_counters
         self._drain_s = drain_s * DRAIN_SHARE
         self._fds = fds
         self._log = Log(self.name)
@@ -103,7 +107,9 @@ class LiveReceiver(Component):
                 self._listen.receive_buffer,
             )
         try:
-            engine = await asyncio.to_thread(LiveEngine, sockets, self._tables, self._settings, self._on_window)
+            engine = await asyncio.to_thread(
+                LiveEngine, sockets, self._tables, self._settings, self._on_window, on_counters=self._on_counters
+            )
             self.endpoints = [_endpoint(one.getsockname()) for one in sockets]
             engine.start()
             self._engine, self._is_running = engine, True

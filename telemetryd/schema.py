@@ -398,3 +398,44 @@ class UsageWindow:
     span_ns: int
     columns: dict[str, NDArray[Any]]
     names: Names
+
+
+# --- what a window of interface counters holds ----------------------------------------------------------------
+
+
+INTERFACE_COLUMNS: Final = (
+    Column("interface", "uint32", "place in the window's names", 0, "-"),
+    *(
+        Column(f"{way}_{what}", "uint64", unit, 0, f"growth of {way}-{leaf} in the span")
+        for way in ("in", "out")
+        for what, unit, leaf in (
+            ("octets", "octets, layer 2 with FCS", "octets"),
+            ("packets", "packets", "pkts"),
+            ("discards", "packets", "discards"),
+            ("errors", "packets", "errors"),
+        )
+    ),
+    Column("covered_ns", "int64", "ns of the span that the counters tell of", 0, "-"),
+    Column("capacity_bps", "float64", "bit/s, 0 unknown", 0, "ifSpeed, port-speed, registry"),
+    Column("up", "uint8", "1 operational, 0 not, 2 unknown", 0, "ifStatus, oper-status"),
+    Column("source", "uint8", "CounterSource", 0, "-"),
+    Column("flags", "uint8", "GrowthFlag bits of any counter", 0, "-"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceWindow:
+    """What the counters of interfaces grew by in [start_ns, start_ns + span_ns), our clock; mergeable.
+
+    Attributes
+    ----------
+    columns:
+        Every column of :data:`INTERFACE_COLUMNS`, each of shape (k,): one row an interface.
+    names:
+        (device, interface) by the column ``interface``.
+    """
+
+    start_ns: int
+    span_ns: int
+    columns: dict[str, NDArray[Any]]
+    names: tuple[tuple[str, str], ...]

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from telemetryd.aggregate.rollup import RollUp
+from telemetryd.backlog import InterfaceBacklog
 from telemetryd.component import Component
 from telemetryd.errors import StoreError
 from telemetryd.observe.health import Health, degraded
 from telemetryd.observe.log import Log
-from telemetryd.schema import UsageWindow
+from telemetryd.schema import InterfaceWindow, UsageWindow
 from telemetryd.store.columns import QualityRow
 from telemetryd.store.embedded import Store
 from telemetryd.store.finish import finish_roll_ups
@@ -41,6 +42,9 @@ BEHIND_NS: Final = 5_000_000_000
 TEND_EVERY_NS: Final = 600_000_000_000
 COVERED: Final = (COVERAGE, NO_SOURCE)
 LOST_WINDOWS: Final = ("loss.windows", NO_SOURCE)
+#: Part of the memory for windows that windows of interface counters may take, and how many an append stores.
+INTERFACE_SHARE: Final = 4
+INTERFACE_WINDOWS: Final = 600
 #: What a figure about a window's quality takes in memory, octets, counted generously.
 FIGURE_OCTETS: Final = 200
 
@@ -182,6 +186,8 @@ class StoreWriter(Component):
         self._quality_roll_up = QualityRollUp()
         self._pending: list[UsageWindow] = []  # rolled up, and not stored yet
         self._pending_quality: list[QualityRow] = []
+        self._pending_interfaces: list[InterfaceWindow] = []
+        self._interfaces = InterfaceBacklog(backlog_octets // INTERFACE_SHARE)
         self._pending_since_ns = 0
         self._earlier: list[str] = []  # origins of earlier runs, to be finished
         self._flushed = False
@@ -199,6 +205,13 @@ class StoreWriter(Component):
         """Take a closed window of 1 s and what is known of its quality; from any thread, never waits."""
         if lost := self._backlog.put(window, figures):
             self._log.error("windows are lost: the backlog is full", lost=lost, lost_in_all=self._backlog.lost)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._wake.set)
+
+    def put_interfaces(self, window: InterfaceWindow) -> None:
+        """Take a closed window of interface counters; from any thread, never waits."""
+        if lost := self._interfaces.put(window):
+            self._log.error("windows of counters are lost: the backlog is full", lost=lost)
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._wake.set)
 
@@ -240,6 +253,8 @@ class StoreWriter(Component):
             reasons.append(f"roll-ups of an earlier run: {self._finish_failure}")
         if self._backlog.lost:
             reasons.append(f"{self._backlog.lost:,} windows were lost since the start: the backlog was full")
+        if self._interfaces.lost:
+            reasons.append(f"{self._interfaces.lost:,} windows of counters were lost since the start: it was full")
         return degraded(*reasons)
 
     def counters(self) -> WriterCounters:
@@ -260,6 +275,14 @@ class StoreWriter(Component):
         """Windows of 1 s that are not stored yet: those of the backlog, and those that an append was tried with."""
         return len(self._backlog) + sum(window.span_ns == self._shortest_ns for window in self._pending)
 
+    @property
+    def _has_pending(self) -> bool:
+        return bool(self._pending or self._pending_interfaces)
+
+    @property
+    def _has_work(self) -> bool:
+        return self._has_pending or bool(len(self._backlog) or len(self._interfaces))
+
     def _behind_ns(self) -> int:
         since = self._pending_since_ns
         return max(self._backlog.age_ns(), time.monotonic_ns() - since if since else 0)
@@ -267,7 +290,7 @@ class StoreWriter(Component):
     async def _append_until_stopped(self, store: Store) -> None:
         retry_s = FIRST_RETRY_S
         while True:
-            if not self._pending and not len(self._backlog) and not self._earlier and not self.stopping.is_set():
+            if not self._has_work and not self._earlier and not self.stopping.is_set():
                 await self._wait(TEND_EVERY_NS / 1e9)
             self._wake.clear()
             is_last = self.stopping.is_set()
@@ -286,7 +309,7 @@ class StoreWriter(Component):
                 self._maintenance_failure = store.maintenance_failure
                 if self._maintenance_failure is not None:
                     self._log.warning("cannot compact the store", reason=self._maintenance_failure)
-            if self._flushed and not self._pending:
+            if self._flushed and not self._has_pending and not len(self._interfaces):
                 return
             if not len(self._backlog) and not self.stopping.is_set():
                 await self._pause(APPEND_EVERY_S - (time.monotonic() - begun))
@@ -339,7 +362,8 @@ class StoreWriter(Component):
             if is_last and not len(self._backlog) and not self._flushed:
                 self._roll_in(self._roll_up.flush())
                 self._flushed = True
-        if self._pending:
+        self._pending_interfaces += self._interfaces.take(INTERFACE_WINDOWS - len(self._pending_interfaces))
+        if self._has_pending:
             self._pending_since_ns = self._pending_since_ns or time.monotonic_ns()
             self._append(store)
             self._pending_since_ns = 0
@@ -379,7 +403,7 @@ class StoreWriter(Component):
 
     def _append(self, store: Store) -> None:
         begun = time.monotonic_ns()
-        appended = store.append(self._pending, self.origin, self._pending_quality)
+        appended = store.append(self._pending, self.origin, self._pending_quality, self._pending_interfaces)
         counters = self._counters
         seconds = [window for window in self._pending if window.span_ns == self._shortest_ns]
         self._counters = replace(
@@ -390,7 +414,7 @@ class StoreWriter(Component):
             append_ns=counters.append_ns + time.monotonic_ns() - begun,
             stored_until_ns=seconds[-1].start_ns + seconds[-1].span_ns if seconds else counters.stored_until_ns,
         )
-        self._pending, self._pending_quality = [], []
+        self._pending, self._pending_quality, self._pending_interfaces = [], [], []
 
 
 def _with_lost(figures: Figures, lost: list[Figures]) -> Figures:

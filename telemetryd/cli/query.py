@@ -8,6 +8,24 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from telemetryd.cli.query_interfaces import interfaces
+from telemetryd.cli.query_options import (
+    Application,
+    AsCsv,
+    AsJson,
+    By,
+    Count,
+    Department,
+    DirectionName,
+    From,
+    Link,
+    Peer,
+    StorePath,
+    TableName,
+    To,
+    Zone,
+)
+
 if TYPE_CHECKING:
     from telemetryd.cli.output import Field, Format
     from telemetryd.store.embedded import Store
@@ -15,7 +33,7 @@ if TYPE_CHECKING:
     from telemetryd.store.select import Selection
 
 app = typer.Typer(
-    help="Ask the embedded store: top, series, matrix, percentile, quality.",
+    help="Ask the embedded store: top, series, matrix, percentile, quality, interfaces.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -34,35 +52,6 @@ FIGURES: Final = (
     "samples",
     "stated_rate_samples",
 )
-
-StorePath = Annotated[
-    Path | None,
-    typer.Option("--store", envvar="TELEMETRYD_STORE", help="Directory of the store.", show_default=False),
-]
-By = Annotated[str, typer.Option("--by", help="Keys to group by, several with commas (zone_pair is two of them).")]
-TableName = Annotated[
-    str, typer.Option("--table", help="totals: each packet once; link_usage: on every link it crosses.")
-]
-From = Annotated[
-    str | None,
-    typer.Option("--from", help="ISO 8601 time, or back from the newest data: -1h. Default: the first data."),
-]
-To = Annotated[str | None, typer.Option("--to", help="As --from. Default: the newest data.")]
-Zone = Annotated[str, typer.Option("--tz", help="Time zone of times without an offset, and of those printed.")]
-Department = Annotated[list[str] | None, typer.Option("--department", help="Only this one (repeatable).")]
-Peer = Annotated[list[str] | None, typer.Option("--peer-department", help="Only this one (repeatable).")]
-Application = Annotated[list[str] | None, typer.Option("--application", help="Only this one (repeatable).")]
-Link = Annotated[
-    list[str] | None,
-    typer.Option("--link", help="Only this link; in totals this metering point (repeatable)."),
-]
-DirectionName = Annotated[
-    list[str] | None,
-    typer.Option("--direction", help="inbound, outbound, internal, transit; of links in, out (repeatable)."),
-]
-Count = Annotated[int, typer.Option("-n", "--n", min=1, help="Keys to show; the rest is 'other'.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object (docs/query.md).")]
-AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")]
 
 
 @app.command()
@@ -466,3 +455,6 @@ def _show_pivot(rows: list[dict[str, Any]], down: tuple[str, ...], across: tuple
         return Field(head, lambda line: line.get("cell " + head, ""), right=True)
 
     show_table([*(text(key) for key in down), *(cell(head) for head in heads)], list(grid.values()), title)
+
+
+app.command()(interfaces)

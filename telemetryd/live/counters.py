@@ -102,6 +102,8 @@ class LiveCounters:
         Registries that took the place of another.
     clock:
         The clock's state.
+    lost_counters_samples:
+        Counters samples that came faster than they are taken.
     """
 
     sockets: tuple[SocketCounters, ...]
@@ -120,6 +122,7 @@ class LiveCounters:
     worst_delay_ns: int
     swaps: int
     clock: ClockState
+    lost_counters_samples: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,7 @@ class Snapshot:
     sources: dict[str, NDArray[Any]]
     windows: dict[str, int]
     keep_share: float
+    lost_counter_rows: int = 0
 
 
 def socket_counters(snapshot: Snapshot) -> SocketCounters:

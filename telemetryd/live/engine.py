@@ -11,6 +11,7 @@ from queue import Empty, SimpleQueue
 from typing import Final
 
 from telemetryd.aggregate.rollup import merge_windows
+from telemetryd.aggregate.sampled_counters import Rows
 from telemetryd.aggregate.windows import WINDOW_NS
 from telemetryd.classify.tables import Tables
 from telemetryd.errors import TelemetrydError
@@ -52,6 +53,9 @@ class LiveEngine:
         each second once. A second in which nothing came has no window.
     clock:
         Gives the event time.
+    on_counters:
+        Called from the same thread with the counters samples of each second
+        (:func:`telemetryd.aggregate.sampled_counters.take_rows`).
 
     Raises
     ------
@@ -67,11 +71,13 @@ class LiveEngine:
         on_window: Callable[[UsageWindow], None],
         *,
         clock: Clock | None = None,
+        on_counters: Callable[[list[Rows]], None] | None = None,
     ) -> None:
         if not sockets:
             raise ValueError("the engine needs a socket")
         self._clock = clock or DisciplinedClock()
         self._on_window = on_window
+        self._on_counters = on_counters
         self._passed: SimpleQueue[Passed] = SimpleQueue()
         self._workers = [
             Worker(index, one.fileno(), tables, settings, self._clock, self._passed)
@@ -172,6 +178,7 @@ class LiveEngine:
             worst_delay_ns=self._worst_delay_ns,
             swaps=min(worker.swaps for worker in self._workers),
             clock=self._clock_state,
+            lost_counters_samples=sum(snapshot.lost_counter_rows for snapshot in snapshots),
         )
 
     def _merge(self) -> None:
@@ -188,9 +195,11 @@ class LiveEngine:
         while min(passed) < FOREVER:
             self._merger_ns = time.monotonic_ns()
             try:
-                index, second, windows = self._passed.get(timeout=_ALIVE_S)
+                index, second, windows, counters = self._passed.get(timeout=_ALIVE_S)
             except Empty:
                 continue
+            if counters and self._on_counters is not None:
+                self._on_counters(counters)
             if second > max(passed):
                 self._clock_state = self._clock.discipline()
             passed[index] = second

@@ -10,6 +10,7 @@ from queue import SimpleQueue
 from typing import Final
 
 from telemetryd._ext import load
+from telemetryd.aggregate.sampled_counters import Rows
 from telemetryd.aggregate.windows import WINDOW_NS
 from telemetryd.classify.tables import Tables
 from telemetryd.live.counters import Snapshot
@@ -28,8 +29,11 @@ FOREVER: Final = 1 << 62
 #: How much an agent may send at once, as seconds of its rate.
 BURST_SECONDS: Final = 1.0
 
-#: (number of the socket, the second that its thread has passed all before of, windows that it closed).
-Passed = tuple[int, int, list[UsageWindow]]
+#: Counters samples of a socket in a second; of more, the rest is lost and counted.
+COUNTER_ROWS: Final = 16_384
+
+#: (number of the socket, the second that its thread has passed all before of, windows that it closed, its counters).
+Passed = tuple[int, int, list[UsageWindow], list[Rows]]
 
 
 def show_name() -> None:
@@ -78,7 +82,9 @@ class Worker(threading.Thread):
         self._receiver.allow(*allowed_sources(settings, tables))
         rate = settings.agent_datagrams_per_s
         self._receiver.cap(rate, rate * BURST_SECONDS)
-        self._pipeline = Pipeline(tables, decapsulate=settings.decapsulate, tolerance_ns=None)
+        self._pipeline = Pipeline(
+            tables, decapsulate=settings.decapsulate, tolerance_ns=None, counter_rows=COUNTER_ROWS
+        )
         self._shedding = Shedding()
         self._next_tables: tuple[Tables, int] | None = None
         self._stop_at_ns: int | None = None
@@ -107,7 +113,7 @@ class Worker(threading.Thread):
             self.snapshot = self._take_snapshot()
         except BaseException as failure:  # noqa: BLE001 - whatever it is, the engine's owner is told
             self.failure = failure
-        self._output.put((self._index, FOREVER, windows))
+        self._output.put((self._index, FOREVER, windows, self._pipeline.take_counters()))
 
     def _run(self) -> None:
         receiver, pipeline = self._receiver, self._pipeline
@@ -144,7 +150,7 @@ class Worker(threading.Thread):
         self._second = second
         closed = self._pipeline.windows.advance(second * WINDOW_NS)
         self.snapshot = self._take_snapshot()  # first: who gets the windows finds the counts of their time
-        self._output.put((self._index, second, closed))
+        self._output.put((self._index, second, closed, self._pipeline.take_counters()))
         if self._next_tables is not None and second >= self._next_tables[1]:
             tables, self._next_tables = self._next_tables[0], None
             self._pipeline.swap(tables)
@@ -162,4 +168,5 @@ class Worker(threading.Thread):
             sources=pipeline.tracker.sources(),
             windows=pipeline.windows.counts(),
             keep_share=self._shedding.share,
+            lost_counter_rows=pipeline.lost_counter_rows,
         )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Final
 
+from telemetryd.backlog import InterfaceBacklog
 from telemetryd.component import Component
 from telemetryd.config.settings import OutputSettings, SpoolSettings
 from telemetryd.errors import StoreError
@@ -21,7 +22,7 @@ from telemetryd.observe.log import Log
 from telemetryd.outputs.earlier import last_windows
 from telemetryd.outputs.feed import Feed
 from telemetryd.outputs.figures import MINUTE_NS, Figures
-from telemetryd.schema import UsageWindow
+from telemetryd.schema import InterfaceWindow, UsageWindow
 from telemetryd.store.influx.credentials import TokenSource
 from telemetryd.store.influx.dead_letter import DeadLetters
 from telemetryd.store.influx.respond import Pace
@@ -29,7 +30,7 @@ from telemetryd.store.influx.sender import Sender, SenderCounters
 from telemetryd.store.influx.transport import Target, Transport
 from telemetryd.store.series_guard import DEFAULT_LIMIT, SeriesCounts
 from telemetryd.store.spool import Entry, Spool
-from telemetryd.writer import APPEND_EVERY_S, APPEND_WINDOWS, Backlog
+from telemetryd.writer import APPEND_EVERY_S, APPEND_WINDOWS, INTERFACE_SHARE, INTERFACE_WINDOWS, Backlog
 
 SECOND_NS: Final = 1_000_000_000
 FIRST_RETRY_S: Final = 0.5
@@ -148,6 +149,7 @@ class Outputs(Component):
         self._clock = clock
         self._log = Log(self.name)
         self._backlog = Backlog(backlog_octets)
+        self._interfaces = InterfaceBacklog(backlog_octets // INTERFACE_SHARE)
         self._feed = Feed(series_limit)
         self._spool: Spool | None = None
         self._running: dict[str, _Running] = {}
@@ -167,6 +169,14 @@ class Outputs(Component):
             return
         if lost := self._backlog.put(window, {}):
             self._log.error("windows are lost: the backlog is full", lost=lost, lost_in_all=self._backlog.lost)
+        self._rouse()
+
+    def put_interfaces(self, window: InterfaceWindow) -> None:
+        """Take a closed window of interface counters; from any thread, never waits."""
+        if not self._wanted:
+            return
+        if lost := self._interfaces.put(window):
+            self._log.error("windows of counters are lost: the backlog is full", lost=lost)
         self._rouse()
 
     def replace(self, outputs: Sequence[OutputSettings]) -> None:
@@ -195,6 +205,8 @@ class Outputs(Component):
         reasons = []
         if self._failure is not None:
             reasons.append(f"{self._failure}; {len(self._backlog):,} windows wait")
+        if self._interfaces.lost:
+            reasons.append(f"{self._interfaces.lost:,} windows of counters were lost since the start")
         if self._backlog.lost:
             reasons.append(f"{self._backlog.lost:,} windows were lost since the start: the spool did not take them")
         for (name, span_ns, why), points in sorted(self._lost().items()):
@@ -304,6 +316,8 @@ class Outputs(Component):
             for window, _ in self._backlog.take(APPEND_WINDOWS):
                 self._entries += self._feed.add(window)
                 self._taken += 1
+            for one in self._interfaces.take(INTERFACE_WINDOWS):
+                self._entries += self._feed.interfaces(one)
             self._take_minute()
         if self._entries:
             self._spool.append(self._entries)
@@ -314,7 +328,7 @@ class Outputs(Component):
             self._entries = []
         self._windows = self._taken
         self._series = self._feed.series()
-        self._flushed = is_last and not len(self._backlog)
+        self._flushed = is_last and not len(self._backlog) and not len(self._interfaces)
 
     def _take_minute(self) -> None:
         """At the end of a minute: the rows that no window holds, and what earlier runs left."""

@@ -16,6 +16,7 @@ from typing import Final
 
 from telemetryd import __version__
 from telemetryd.config.generated import replace_generated
+from telemetryd.counting import CountingCounters
 from telemetryd.ingest.gnmi.target import Phase
 from telemetryd.live import AgentCounters, LiveCounters, SocketCounters
 from telemetryd.observe.health import Health, State
@@ -42,6 +43,7 @@ class Observed:
     outputs: OutputsCounters = field(default_factory=OutputsCounters)
     output_states: Mapping[str, State] = field(default_factory=dict)
     targets: Sequence[TargetCounters] = ()
+    counting: CountingCounters = field(default_factory=CountingCounters)
     health: Mapping[str, Health] = field(default_factory=dict)
     reloads: Mapping[str, int] = field(default_factory=dict)
     started_ns: int = 0
@@ -115,6 +117,14 @@ def _targets(read: Callable[[TargetCounters], float | None]) -> Callable[[Observ
 
 def _counted(name: str) -> Callable[[Observed], Iterable[Reading]]:
     return _targets(lambda one: one.counts.get(name, 0))
+
+
+def _counting(read: Callable[[CountingCounters], float]) -> Callable[[Observed], Iterable[Reading]]:
+    return lambda seen: [(_NO_LABEL, read(seen.counting))]
+
+
+def _lost_counters(seen: Observed) -> Iterable[Reading]:
+    yield _NO_LABEL, seen.counting.lost_samples + (seen.live.lost_counters_samples if seen.live else 0)
 
 
 def _phases(seen: Observed) -> Iterable[Reading]:
@@ -229,6 +239,25 @@ METRICS: Final[tuple[Spec, ...]] = (
          _targets(lambda one: None if one.achieved_ns is None else one.achieved_ns / SECOND_NS)),
     Spec("gnmi_asked_interval_seconds", "gauge", "How far apart they were asked for.", ("target",),
          _targets(lambda one: one.asked_ns / SECOND_NS)),
+    # --- counters of interfaces ---
+    Spec("counters_interfaces", "gauge", "Interfaces that counters tell of.", (),
+         _counting(lambda one: one.interfaces)),
+    Spec("counters_feeds", "gauge", "Interfaces and queues, by each source that tells of them.", (),
+         _counting(lambda one: one.feeds)),
+    Spec("counters_readings_total", "counter",
+         "Readings of counters by what became of them: `grown`, `begun` (the first), `repeated`, `late`, `stepped` "
+         "(the device's clock went back), `implausible`, `thinned` (too many at once), `unusable` (no count), "
+         "`refused` (too many interfaces); `wrapped`, `reset` and `ambiguous` ones have grown, too.", ("outcome",),
+         lambda seen: [*(((name,), count) for name, count in seen.counting.readings.items()),
+                       (("unusable",), seen.counting.unusable), (("refused",), seen.counting.refused_feeds)]),
+    Spec("counters_late_samples_total", "counter", "Counters samples of sFlow that came twice or late.", (),
+         _counting(lambda one: one.late_samples)),
+    Spec("counters_lost_samples_total", "counter", "Counters samples of sFlow that came faster than they are taken.",
+         (), _lost_counters),
+    Spec("counters_late_rows_total", "counter", "Growth that came, wholly or in part, for windows that were closed.",
+         (), _counting(lambda one: one.late_rows)),
+    Spec("counters_windows_total", "counter", "Windows of interface counters, roll-ups included.", (),
+         _counting(lambda one: one.windows)),
     # --- store ---
     Spec("store_windows_total", "counter", "Windows stored, roll-ups included.", (), _store(lambda one: one.windows)),
     Spec("store_rows_total", "counter", "Rows stored.", (), _store(lambda one: one.rows)),

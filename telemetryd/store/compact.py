@@ -53,8 +53,8 @@ def expired(manifest: Manifest, levels: Mapping[int, Level], now_ns: int) -> lis
     a capture with a wrong clock doesn't empty the store.
     """
     newest = manifest.newest_ns()
-    if newest is None:
-        return []
+    if newest is None:  # no usage: a collector of counters alone
+        newest = max((segment.end_ns for segment in manifest.segments), default=now_ns)
     reference = min(newest, now_ns)
     return [
         segment

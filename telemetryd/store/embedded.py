@@ -25,14 +25,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from telemetryd.errors import StoreError
-from telemetryd.schema import UsageWindow
+from telemetryd.schema import InterfaceWindow, UsageWindow
 from telemetryd.store import columns, compact, intake
 from telemetryd.store import manifest as manifests
 from telemetryd.store.columns import QualityRow
 from telemetryd.store.files import TEMPORARY_SUFFIX, Files
+from telemetryd.store.interface_columns import interface_table
 from telemetryd.store.levels import LEVELS, SECOND_NS, Level, level_of, with_retention
 from telemetryd.store.lock import take_lock
-from telemetryd.store.manifest import QUALITY, USAGE, Manifest, Retired, Segment
+from telemetryd.store.manifest import INTERFACE, QUALITY, USAGE, Manifest, Retired, Segment
 from telemetryd.store.migrate import VERSION
 from telemetryd.store.reasons import reasons
 from telemetryd.store.segment import SCHEMAS, merged_tables, write_segment
@@ -240,7 +241,13 @@ class Store:
 
     # --- writing -----------------------------------------------------------------------------------------
 
-    def append(self, windows: Sequence[UsageWindow], origin: str, quality: Iterable[QualityRow] = ()) -> Appended:
+    def append(
+        self,
+        windows: Sequence[UsageWindow],
+        origin: str,
+        quality: Iterable[QualityRow] = (),
+        interfaces: Sequence[InterfaceWindow] = (),
+    ) -> Appended:
         """Store windows of any spans, and what is known of their quality, in one atomic commit.
 
         Windows that end at or before ``stored_until(origin, span_ns)`` are left out with their quality
@@ -252,6 +259,8 @@ class Store:
         origin:
             One capture, or one run of a collector: whoever starts with empty roll-ups takes an origin of
             its own, for its first window of an hour is not the one that an earlier run stored.
+        interfaces:
+            Windows of interface counters, of any spans; whoever hands them over sees to it that none comes twice.
 
         Raises
         ------
@@ -262,12 +271,13 @@ class Store:
         state = self._writable()
         fresh, skipped = intake.select(windows, lambda span_ns: self.stored_until(origin, span_ns))
         rows = intake.belonging(quality, windows, fresh)
-        if not fresh:
+        if not fresh and not interfaces:
             return Appended(0, 0, skipped)
         with self._commit():
-            new = list(self._write(state, fresh, rows, origin))
+            new = list(self._write(state, fresh, rows, interfaces, origin))
             extents = dict(state.extents)
-            extents[origin] = intake.extend(extents.get(origin, {}), fresh)
+            if fresh:
+                extents[origin] = intake.extend(extents.get(origin, {}), fresh)
             self._save(
                 replace(
                     state,
@@ -349,7 +359,12 @@ class Store:
                 self._files.unlink(self.path / SEGMENTS_NAME / retired.file)
 
     def _write(
-        self, state: Manifest, windows: list[UsageWindow], rows: list[QualityRow], origin: str
+        self,
+        state: Manifest,
+        windows: list[UsageWindow],
+        rows: list[QualityRow],
+        interfaces: Sequence[InterfaceWindow],
+        origin: str,
     ) -> Iterator[Segment]:
         """Write the segments of one append: one per kind, level and bucket."""
         batch = state.next_id
@@ -362,6 +377,11 @@ class Store:
             quality_parts.setdefault(self._part(row.time_ns, row.span_ns), []).append(row)
         tables = [(USAGE, columns.usage_table(part, origin)) for part in usage_parts.values()]
         tables += [(QUALITY, columns.quality_table(part, origin)) for part in quality_parts.values()]
+        interface_parts: dict[tuple[int, int], list[InterfaceWindow]] = {}
+        for one in interfaces:
+            if one.names:
+                interface_parts.setdefault(self._part(one.start_ns, one.span_ns), []).append(one)
+        tables += [(INTERFACE, interface_table(part, origin)) for part in interface_parts.values()]
         directory = self.path / SEGMENTS_NAME
         for number, (kind, table) in enumerate(tables, batch + 1):
             yield write_segment(self._files, directory, number, kind, (batch, batch), [table])

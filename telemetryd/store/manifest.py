@@ -23,6 +23,7 @@ SEGMENT_SCHEMA: Final = 2
 
 USAGE: Final = "usage"
 QUALITY: Final = "quality"
+INTERFACE: Final = "interface"
 COUNTERS_ORIGIN: Final = "counters:"
 """What the origins begin with whose windows hold no usage, but what counters say of it (store/reconciled.py)."""
 
@@ -41,7 +42,7 @@ class Segment:
     file:
         Name below the segment directory.
     kind:
-        ``usage`` or ``quality``.
+        ``usage``, ``quality`` or ``interface``.
     span_ns, first_ns, end_ns:
         Span of its windows, start of the first and end of the last of them.
     rows, octets, crc32:

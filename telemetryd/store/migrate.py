@@ -7,6 +7,7 @@ and where it is older than what new ones get, compaction rewrites the segment on
 
     1  the first
     2  ``id`` of the store, ``schema`` of every segment, ``retention`` of the last writer, ``backup``
+    3  segments of the kind ``interface``
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, Final
 
 from telemetryd.errors import StoreError
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Version of the manifests that are written."""
 
 Document = dict[str, Any]
@@ -34,7 +35,7 @@ def _from_1(document: Document) -> Document:
     }
 
 
-MIGRATIONS: Final[Mapping[int, Callable[[Document], Document]]] = MappingProxyType({1: _from_1})
+MIGRATIONS: Final[Mapping[int, Callable[[Document], Document]]] = MappingProxyType({1: _from_1, 2: dict})
 """Version -> what makes the next one of it."""
 
 

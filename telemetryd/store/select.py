@@ -128,7 +128,7 @@ def sum_by(
     else:
         bucket = f"time - time % {int(bucket_ns)}"
     columns = ", ".join([*(f'"{key}"' for key in by), f"({bucket})::BIGINT AS bucket"])
-    result = _fetch(f"SELECT {columns}, {SQL_SUMS} FROM ({rows}) GROUP BY ALL HAVING count(*) > 0", parameters)
+    result = fetch(f"SELECT {columns}, {SQL_SUMS} FROM ({rows}) GROUP BY ALL HAVING count(*) > 0", parameters)
     if not len(result) and not may_be_empty:
         _refuse_unknown_names(snapshot, plan, selection)
     names, codes = _numbered([result[key] for key in by], len(result))
@@ -233,7 +233,8 @@ def segments_of(manifest: Manifest, pieces: Mapping[cover.Piece, tuple[str, ...]
     return [segment for segment in manifest.segments if is_needed(segment)]
 
 
-def _fetch(sql: str, parameters: list[Any]) -> pa.Table:
+def fetch(sql: str, parameters: list[Any]) -> pa.Table:
+    """Return the rows of a question; OSError where a file is gone, StoreError where it cannot be read."""
     with duckdb.connect(":memory:", config=_NO_EXTENSIONS) as connection:
         try:
             return connection.sql(sql, params=parameters).to_arrow_table()
@@ -251,7 +252,7 @@ def _refuse_unknown_names(snapshot: Snapshot, plan: cover.Plan, selection: Selec
         if not names:
             continue
         rows, parameters = _rows(snapshot, plan, selection.table, {})
-        known = _fetch(f'SELECT DISTINCT "{key}" FROM ({rows})', parameters)[key].to_pylist()
+        known = fetch(f'SELECT DISTINCT "{key}" FROM ({rows})', parameters)[key].to_pylist()
         for name in names:
             if known and name not in known:
                 near = difflib.get_close_matches(name, known, n=3) or sorted(known)[:5]

@@ -114,7 +114,7 @@ def _counters(way: str) -> tuple[Field, ...]:
         _sum(f"{way}_packets", "integer", "packets", f"growth of `{way}-pkts`"),
         _sum(f"{way}_discards", "integer", "packets", f"growth of `{way}-discards`"),
         _sum(f"{way}_errors", "integer", "packets", f"growth of `{way}-errors`"),
-        _sum(f"{way}_bits_per_second", "float", "bit/s", "mean rate in the span"),
+        _sum(f"{way}_bits_per_second", "float", "bit/s", "mean rate in the time that the counters tell of"),
     )
 
 
@@ -163,6 +163,7 @@ INTERFACE: Final = Measurement(
     (
         *_counters("in"),
         *_counters("out"),
+        _sum("seconds", "float", "s", "time of the span that the counters tell of"),
         _sum("capacity_bps", "float", "bit/s", "speed of the interface"),
         _sum("up", "integer", "interfaces", "1 while it is operational, else 0"),
     ),

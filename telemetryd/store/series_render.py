@@ -13,10 +13,21 @@ from telemetryd.aggregate.expand import merge
 from telemetryd.aggregate.interval import interval
 from telemetryd.aggregate.keys import CODE_LIMITS, pack_rows
 from telemetryd.errors import StoreError
-from telemetryd.schema import SUM_COLUMNS, Table, UsageWindow
+from telemetryd.schema import SUM_COLUMNS, InterfaceWindow, Table, UsageWindow
 from telemetryd.store.columns import DIRECTION_NAMES, LINK_DIRECTION_NAMES, TABLE_NAMES, kept
 from telemetryd.store.line_text import NO_NAME, key_text, measurement_text
-from telemetryd.store.series import MEASUREMENTS, OTHER, SECOND_NS, USAGE, Field, Measurement, Merge, Tag, span_name
+from telemetryd.store.series import (
+    INTERFACE,
+    MEASUREMENTS,
+    OTHER,
+    SECOND_NS,
+    USAGE,
+    Field,
+    Measurement,
+    Merge,
+    Tag,
+    span_name,
+)
 from telemetryd.store.series_guard import CardinalityGuard, ones
 from telemetryd.store.series_names import TagNames, is_address, tag_texts
 
@@ -50,6 +61,9 @@ _TABLE_TEXTS: Final = tag_texts("result_table", TABLE_NAMES)
 # the link too.
 _ENDS: Final = ones((44, 20), (24, 20), (4, 20)), ones((24, 16), (8, 16), (0, 8))
 _USAGE_FOLDS: Final = (_ENDS, (_ENDS[0], _ENDS[1] | ones((40, 24))))
+_INTERFACE_COUNTS: Final = tuple(
+    f"{way}_{what}" for way in ("in", "out") for what in ("octets", "packets", "discards", "errors")
+)
 # Keys of the other measurements: three tags a word.
 _TAG_BITS: Final = 21
 _TAGS_A_WORD: Final = 3
@@ -106,6 +120,33 @@ class SeriesRenderer:
         n = len(sums["samples"])
         tags = self._usage_tags(codes, n, window.span_ns)
         return tags, finished_fields(sums, window.span_ns), np.full(n, window.start_ns)
+
+    def interfaces(self, window: InterfaceWindow) -> bytes:
+        """Render a window of interface counters; rates are over the time that the counters tell of."""
+        columns, names = window.columns, window.names
+        seconds = columns["covered_ns"] / SECOND_NS
+        fields: dict[str, NDArray[Any]] = {name: columns[name] for name in _INTERFACE_COUNTS}
+        with np.errstate(invalid="ignore", divide="ignore"):
+            for way in ("in", "out"):
+                fields[f"{way}_bits_per_second"] = np.where(seconds > 0, 8 * columns[f"{way}_octets"] / seconds, np.nan)
+        fields["seconds"] = seconds
+        fields["capacity_bps"] = np.where(columns["capacity_bps"] > 0, columns["capacity_bps"], np.nan)
+        is_known = columns["up"] <= 1
+        octets = b""
+        for chosen, more in ((is_known, {"up": columns["up"]}), (~is_known, {})):
+            if chosen.any():
+                codes = columns["interface"][chosen]
+                octets += self.rows(
+                    INTERFACE.name,
+                    {
+                        side: Labels(codes, [name[i] for name in names])
+                        for i, side in enumerate(("device", "interface"))
+                    },
+                    {name: values[chosen] for name, values in (fields | more).items()},
+                    time_ns=window.start_ns,
+                    span_ns=window.span_ns,
+                )
+        return octets
 
     def rows(
         self,

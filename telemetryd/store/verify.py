@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from telemetryd.store.embedded import SEGMENTS_NAME, Snapshot, Store
 from telemetryd.store.files import TEMPORARY_SUFFIX
-from telemetryd.store.manifest import MANIFEST_NAME, QUALITY, SEGMENT_SCHEMA, USAGE, Manifest, Segment
+from telemetryd.store.manifest import INTERFACE, MANIFEST_NAME, SEGMENT_SCHEMA, Manifest, Segment
 from telemetryd.store.report import record as frozen
 from telemetryd.store.segment import SCHEMAS, checksum, segment_number
 
@@ -179,13 +179,15 @@ def manifest_faults(snapshot: Snapshot) -> Iterator[Fault]:
 
 def _entry_faults(segment: Segment, state: Manifest) -> Iterator[str]:
     name = segment.file
-    if segment.kind not in (USAGE, QUALITY) or not 1 <= segment.schema <= SEGMENT_SCHEMA:
+    if segment.kind not in SCHEMAS or not 1 <= segment.schema <= SEGMENT_SCHEMA:
         yield f"{name} is of the unknown kind {segment.kind!r}, schema {segment.schema}"
     if segment.rows <= 0 or segment.span_ns <= 0 or segment.first_ns >= segment.end_ns or not segment.origins:
         yield f"{name} is said to hold nothing"
     number = segment_number(name)
     if number is not None and state.backup is None and number >= state.next_id:
         yield f"{name} has a number that was not given away yet (next_id {state.next_id})"
+    if segment.kind == INTERFACE:
+        return  # extents are those of usage
     extents = [state.extents.get(origin, {}).get(segment.span_ns) for origin in segment.origins]
     known = [extent for extent in extents if extent is not None]
     if len(known) < len(extents):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from telemetryd.counting import CountingCounters
 from telemetryd.errors import InputError
 from telemetryd.ingest.gnmi.target import Phase, TargetState
 from telemetryd.live import AgentCounters, LiveCounters, SocketCounters
@@ -85,6 +86,7 @@ def test_documented_and_scraped_names_are_the_same() -> None:
         outputs=outputs,
         output_states={"city": State.OK},
         targets=[target],
+        counting=CountingCounters(readings={"grown": 5}),
     )
     text = exposition([SpecCollector(METRICS, lambda: seen)])().decode()
     scraped = {re.split(r"[{ ]", line)[0] for line in text.splitlines() if line and not line.startswith("#")}

@@ -53,11 +53,11 @@ def test_a_reader_leaves_version_1_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_writer_brings_version_1_along(tmp_path: Path) -> None:
-    """Opening for writing commits version 2 with every row, an id that stays, and goes on where the store was."""
+    """Opening for writing commits the newest version with every row, an id that stays, and goes on where the store was."""
     path = old_store(tmp_path / "store")
     with Store.open(path) as store:
         document = manifest_of(path)
-        assert document["version"] == VERSION == 2
+        assert document["version"] == VERSION == 3
         assert {segment["schema"] for segment in document["segments"]} == {1}
         assert document["retention"] == {str(span): level.keep_ns for span, level in LEVELS.items()}
         assert store.append([*SECONDS, window(BASE + 6 * S)], "run 1").skipped == 6
