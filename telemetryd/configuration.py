@@ -7,6 +7,7 @@ second of pure Python, which would keep the receiving threads from the interpret
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import sys
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from telemetryd.registry.models import Registry
 from telemetryd.targets import TargetPlan, plan_targets
 
 LIMIT_S: Final = 110.0
+BEHIND: Final = 10
+"""Niceness of the process that loads, above the daemon's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,4 +116,5 @@ if __name__ == "__main__":
     # As the module of its name, not as __main__: the classes must be those that the reader knows.
     from telemetryd.configuration import main as named_main
 
+    os.nice(BEHIND)  # traffic that comes in meanwhile goes first
     named_main(sys.argv[1:])

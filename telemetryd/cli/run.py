@@ -36,6 +36,7 @@ def run(
     # A reload starts a process that executes at once: gRPC need not prepare for a fork, nor complain on stderr.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     import asyncio
+    import gc
 
     from telemetryd.configuration import load_configuration
     from telemetryd.daemon import Daemon, new_event_loop
@@ -44,6 +45,9 @@ def run(
 
     configuration = load_configuration(config)
     log.configure(configuration.settings.log.level, configuration.settings.log.format)
+    # A collection of all objects stops every thread: those that are there for good need not be looked through again.
+    gc.collect()
+    gc.freeze()
     daemon = Daemon(config, configuration, notifier=Notifier.from_environment(), listen_fds=listen_fds())
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         code = runner.run(daemon.run())
