@@ -43,6 +43,8 @@ class Placed:
         Leaf -> the first demand that came for it.
     bps:
         Leaf -> bit/s demanded.
+    leaves:
+        Leaf of each demand of this link, in the order in which they came.
     """
 
     policy: Policy
@@ -54,6 +56,7 @@ class Placed:
     parents: list[int] = field(default_factory=lambda: [-1])
     demands: dict[int, Demand] = field(default_factory=dict)
     bps: dict[int, int] = field(default_factory=dict)
+    leaves: list[int] = field(default_factory=list)
 
     def tree(self) -> Tree:
         """Lay out the tree."""
@@ -173,6 +176,7 @@ class Placer:
             rule, node = self.step(rule, node, name, known)
         self.placed.demands.setdefault(node, demand)
         self.placed.bps[node] = self.placed.bps.get(node, 0) + demand.bps
+        self.placed.leaves.append(node)
         return node
 
     def add_reserved(self, rule: Rule, node: int) -> None:

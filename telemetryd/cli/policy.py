@@ -14,6 +14,7 @@ from telemetryd.cli.policy_compare import calendar, diff
 from telemetryd.cli.policy_history import history, record
 from telemetryd.cli.policy_options import AsJson, At, Directory, Files, load, moment, note_warnings
 from telemetryd.cli.policy_options import registry as load_registry
+from telemetryd.cli.policy_simulate import simulate
 
 if TYPE_CHECKING:
     from telemetryd.allocate.place import Placed
@@ -39,6 +40,7 @@ DemandFile = Annotated[
 
 app.command()(diff)
 app.command()(calendar)
+app.command()(simulate)
 app.command()(record)
 app.command()(history)
 

@@ -1,0 +1,170 @@
+"""`telemetryd policy simulate` as a user calls it, and the whole way of an edit: check, diff, simulate, explain agree."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from telemetryd.cli.main import main
+from telemetryd.schema import Direction, Names, Table
+from telemetryd.store.embedded import Store
+from tests.policy_case import broken, write
+from tests.simulated import G, at_ns
+from tests.unit import registry_case
+from tests.usage_windows import window
+
+ROOT = Path(__file__).parents[2]
+NAMES = Names(
+    links=("-",),
+    metering_points=("-", "core"),
+    departments=("unknown", "hrss", "finance"),
+    applications=("unclassified", "exam", "forum", "video"),
+    zones=("-",),
+    service_classes=("-",),
+)
+MINUTE_NS = 60 * 10**9
+RATES = {("hrss", "exam"): 4.0, ("finance", "forum"): 3.0, ("finance", "video"): 0.1}
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> str:
+    (tmp_path / "registry").mkdir()
+    (tmp_path / "registry" / "a.yaml").write_text(registry_case.BASE, encoding="utf-8")
+    return str(tmp_path / "registry")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Ten minutes on an exam day, of 7.1 Gbit/s in the first five and half of it in the others."""
+    windows = []
+    for minute in range(10):
+        rows = [
+            {
+                "table": Table.TOTALS,
+                "link": 1,
+                "direction": Direction.OUTBOUND,
+                "department": NAMES.departments.index(department),
+                "application": NAMES.applications.index(application),
+                "samples": 1000,
+                "octets": rate * G * 60 / 8 / (1 if minute < 5 else 2),
+            }
+            for (department, application), rate in RATES.items()
+        ]
+        start = at_ns("2026-11-28 09:00") + minute * MINUTE_NS
+        windows.append(window(rows, names=NAMES, start_ns=start, span_ns=MINUTE_NS))
+    with Store.open(tmp_path / "store") as opened:
+        opened.append(windows, "live")
+    return tmp_path / "store"
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Return exit code, stdout and stderr."""
+    with pytest.raises(SystemExit) as caught:
+        main(["policy", *map(str, arguments)])
+    output = capsys.readouterr()
+    assert "Traceback" not in output.err
+    return int(caught.value.code or 0), output.out, output.err
+
+
+def leaf(rows: list[dict[str, Any]], application: str) -> dict[str, Any]:
+    (row,) = [row for row in rows if row["application"] == application]
+    return row
+
+
+def test_an_edited_guarantee_in_check_diff_simulate_and_explain(
+    tmp_path: Path, registry: str, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One edit on the exam's day: every command tells the same rate, and what one gains another loses."""
+    old, new, demand = tmp_path / "old", tmp_path / "new", tmp_path / "worst.csv"
+    old.mkdir()
+    new.mkdir()
+    write(old, broken(("importance: 4, floor: 10%", "importance: 1, floor: 10%")))
+    edit = ("{event: enrolment, guarantee: 2 Gbit/s}", "{event: enrolment, guarantee: 3400 Mbit/s}")
+    write(new, broken(("importance: 4, floor: 10%", "importance: 1, floor: 10%"), edit))
+    at = ("-r", registry, "--at", "2026-11-28 09:02")
+    assert run(capsys, "check", new, *at)[0] == 0
+    differences = json.loads(run(capsys, "diff", old, new, *at, "--json")[1])["differences"]
+    (promised,) = [row for row in differences if row["node"] == ["CORE", "hrss", "exam"]]
+    assert (promised["old"], promised["new"], promised["when"]) == (2 * G, 34 * G // 10, "during event enrolment")
+    options = ("--policy", new, "--against", old, "--store", store, "-r", registry, "--write-demand", demand, "--json")
+    code, out, _ = run(capsys, "simulate", *options, "--patience", "1s")
+    assert code == 0
+    (link,) = json.loads(out)["links"]
+    assert (link["minutes"], link["contended_minutes"], link["recorded_full_minutes"]) == (10, 5, 5)
+    exam, forum = (leaf(link["applications"], name) for name in ("exam", "forum"))
+    assert exam["gain_bps"] > 0 > forum["gain_bps"]
+    assert sum(row["gain_bps"] for row in link["applications"]) == pytest.approx(0, abs=10)
+    worst = leaf(link["worst"]["new"]["leaves"], "exam")["delivered_bps"]
+    for side, policy in (("old", old), ("new", new)):
+        with_demand = (policy, "--demand", demand, *at, "--json")
+        chains = json.loads(run(capsys, "explain", "hrss/exam", *with_demand)[1])["chains"]
+        step = chains[0]["steps"][0]
+        rows = json.loads(run(capsys, "allocate", *with_demand)[1])["leaves"]
+        assert step["allocation_bps"] == leaf(rows, "exam")["allocation_bps"]
+        assert step["allocation_bps"] == pytest.approx(worst[side], abs=2)
+        assert step["guarantee_bps"] == promised[side]
+    assert worst["new"] == pytest.approx(34 * G / 10, abs=2)
+
+
+def test_the_table_the_plot_and_the_scenarios(
+    tmp_path: Path, registry: str, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For people: the link, importance, departments and the worst minutes; an SVG; scenarios by name."""
+    path = write(tmp_path)
+    options = ("--policy", path, "--store", store, "-r", registry, "--plots", tmp_path / "plots")
+    code, out, err = run(capsys, "simulate", *options, "--scenario", "failure:state=isp1-down")
+    assert code == 0
+    assert out.startswith(
+        "exit against no policy: 10 steps of 1 min, 2026-11-28T09:00:00+08:00 to 2026-11-28T09:10:00+08:00"
+    )
+    for words in (
+        "exit out: 2.00 Gbit/s",
+        "By importance",
+        "Departments that win and lose",
+        "worst 5 min after",
+        "guarantees missed after: CORE",
+    ):
+        assert words in out
+    assert "exit out was full in 5 min of the record" in err
+    ElementTree.parse(tmp_path / "plots" / "exit-out.svg")
+    code, out, _ = run(capsys, "simulate", *options[:6], "--from=-5min", "--json")
+    (link,) = json.loads(out)["links"]
+    assert (code, link["contended_minutes"], link["total"]["gain_bps"]) == (0, 0, 0)
+    assert "nobody lacks anything" in run(capsys, "simulate", *options[:6], "--from=-5min")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "say which traffic"),
+        (("--traffic", "t", "--capture", "c"), "two sources"),
+        (("--traffic", "t"), "with --from and --to"),
+        (("--store", "{store}", "--scenario", "typhoon"), "no kind"),
+        (("--store", "{store}", "--step", "2h"), "write 1s to 1h"),
+        (("--store", "{store}", "--step", "90s"), "window"),
+        (("--store", "{store}", "--step", "1h"), "no whole step"),
+        (("--store", "{store}", "--from", "soon"), "is not a time"),
+        (("--store", "{store}", "--against", "@1"), "say where the history is"),
+        (("--store", "{store}", "--progress", "loud"), "use auto or none"),
+    ],
+)
+def test_mistakes_of_an_operator(
+    tmp_path: Path,
+    registry: str,
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    words: str,
+) -> None:
+    """Exit code 2 and what to do, never a traceback."""
+    for name in ("TELEMETRYD_STATE", "STATE_DIRECTORY", "TELEMETRYD_STORE"):
+        monkeypatch.delenv(name, raising=False)
+    options = [argument.format(store=store) for argument in arguments]
+    code, _, err = run(capsys, "simulate", "--policy", write(tmp_path), "-r", registry, *options)
+    assert code == 2
+    assert words in err
