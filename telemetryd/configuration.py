@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from telemetryd.assure.alert_plan import AlertPlan, plan_alerts
 from telemetryd.classify.compile import compile_registry
 from telemetryd.classify.tables import Tables
 from telemetryd.config.settings import Loaded, Settings, load_settings
@@ -39,12 +40,15 @@ class Configuration:
         The registry that they name, and what it was compiled to.
     targets:
         What each gNMI target is asked for.
+    alerts:
+        What is watched, and who is told.
     """
 
     loaded: Loaded
     registry: Registry
     tables: Tables
     targets: list[TargetPlan]
+    alerts: AlertPlan
 
     @property
     def settings(self) -> Settings:
@@ -69,7 +73,8 @@ def load_configuration(file: Path) -> Configuration:
         raise ProblemsError([Problem(*position, f'"registry": {directory} {what}', remedy)])
     registry = load_registry(directory)
     targets = plan_targets(loaded.settings.gnmi, registry, loaded.document.where)
-    return Configuration(loaded, registry, compile_registry(registry), targets)
+    alerts = plan_alerts(loaded.settings.alerts, registry, loaded.document.where)
+    return Configuration(loaded, registry, compile_registry(registry), targets, alerts)
 
 
 async def load_elsewhere(file: Path) -> Configuration:

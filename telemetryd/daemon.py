@@ -4,6 +4,7 @@ gnmi (targets) --updates--> counters --windows of interfaces--> store, outputs
 receive (threads) --windows--> store (one append a second)
                     |
                     +--------> outputs (spool, one sender each)
+                    +--------> alerts (rules once a second, one task a receiver)
                     +--------> updates (once a second) --> control service
 http, control, watchdog: ask everybody, hold up nobody
 """
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Final
 
 from telemetryd import __version__
+from telemetryd.alerts import Alerts
+from telemetryd.assure.alert_measures import Telemetry
 from telemetryd.component import Component
 from telemetryd.config.settings import changes
 from telemetryd.configuration import Configuration, load_elsewhere
@@ -31,6 +34,7 @@ from telemetryd.outputs import Figures, Outputs
 from telemetryd.quality import WindowQuality
 from telemetryd.receiver import LiveReceiver
 from telemetryd.schema import InterfaceWindow, UsageWindow
+from telemetryd.serve.alert_rows import alert_rows
 from telemetryd.serve.components import ControlService, Updates, Watchdog
 from telemetryd.serve.control import ControlServer
 from telemetryd.serve.gate import Peer
@@ -52,7 +56,7 @@ AUDIT_BURST: Final = 10_000
 
 #: Settings that a reload brings into effect; the others need a restart.
 RELOADABLE: Final = frozenset({"registry", "log.level", "outputs"})
-RELOADABLE_SECTIONS: Final = ("gnmi.",)
+RELOADABLE_SECTIONS: Final = ("gnmi.", "alerts.")
 
 
 class Daemon:
@@ -116,6 +120,7 @@ class Daemon:
             listen_fds,
             self._counting.take_samples,
         )
+        self._alerts = Alerts(configuration.alerts, self._telemetry)
         self._updates = Updates(configuration.registry, self._receiver.counters, self._overall)
         watchdog = Watchdog(notifier, self._receiver.is_alive, self._status_line)
         # They stop in the reverse order: who is asked about the others goes last.
@@ -135,6 +140,7 @@ class Daemon:
             self._components.append(ControlService(ControlServer(settings.control.socket, self)))
         self._components += [
             self._updates,
+            self._alerts,
             self._outputs,
             self._writer,
             self._counting,
@@ -197,6 +203,7 @@ class Daemon:
             "store": {"name": str(self._configuration.settings.store.path), "counts": store},
             "spool": spool_counts(self._settings.spool.path, outputs),
             "outputs": output_counts(outputs),
+            "alerts": alert_rows(self._alerts.active()),
             "targets": target_rows(self._subscriber.counters()),
         }
 
@@ -239,6 +246,7 @@ class Daemon:
         self._receiver.swap(new.tables)
         self._updates.replace(new.registry)
         self._outputs.replace(new.settings.outputs)
+        self._alerts.replace(new.alerts)
         self._subscriber.replace(new.targets, new.settings.gnmi.connecting)
         self._counting.replace(new.registry, new.targets)
         log.set_level(new.settings.log.level)
@@ -262,6 +270,7 @@ class Daemon:
         """Pass a closed window on; called in the engine's thread."""
         self._writer.put(window, self._quality.of_window(self._receiver.counters()))
         self._outputs.put(window)
+        self._alerts.put(window)
         self._updates.put(window)
 
     def _take_interfaces(self, window: InterfaceWindow) -> None:
@@ -285,6 +294,7 @@ class Daemon:
             store=self._writer.counters(),
             outputs=self._outputs.counters(),
             output_states=self._outputs.states(),
+            alerts=self._alerts.counters(),
             targets=self._subscriber.counters(),
             counting=self._counting.counters(),
             health=self._health(),
@@ -292,6 +302,16 @@ class Daemon:
             started_ns=self._started_ns,
             loaded_ns=self._loaded_ns,
         )
+
+    def _telemetry(self) -> Telemetry:
+        """Say how telemetry arrives, for the alerts."""
+        live = self._receiver.counters()
+        if live is None:
+            return Telemetry()
+        lost = LossCounts.of(live)
+        outside = lost.kernel_drops + lost.network
+        received = {name: agent.received for name, agent in live.agents.items()}
+        return Telemetry(lost.received + outside, outside + lost.shed + lost.capped, received)
 
     def _figures(self) -> Figures:
         live = self._receiver.counters()

@@ -36,6 +36,26 @@ STATUS: Status = {
     "store": {"name": "store", "counts": {"windows": 120, "waiting": 12}},
     "spool": {"name": "spool", "counts": {"points": 4000, "octets": 90_000}},
     "outputs": [{"name": "city", "counts": {"points": 3000, "waiting_points": 1000}}],
+    "alerts": [
+        {
+            "rule": "full",
+            "kind": "utilisation",
+            "severity": "critical",
+            "state": state,
+            "labels": {"alertname": "full", "link": link},
+            "fingerprint": "0123456789abcdef",
+            "since_ns": 1_700_000_060_000_000_000,
+            "updated_ns": 1_700_000_120_000_000_000,
+            "value": 0.95,
+            "low": 0.94,
+            "high": 0.96,
+            "limit": 0.9,
+            "unit": "ratio",
+            "note": "",
+            "summary": f"full {state}: utilisation of {link} in 95 % (94 % to 96 %), limit 90 %",
+        }
+        for link, state in (("isp1", "firing"), ("isp2", "pending"))
+    ],
     "targets": [
         {
             "name": "CR01",

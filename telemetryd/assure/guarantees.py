@@ -49,6 +49,13 @@ class Promises:
     ----------
     policy, registry, link, direction:
         Which.
+
+    Attributes
+    ----------
+    capacity_bps, members:
+        Of the link or group.
+    is_ahead:
+        Whether some of its traffic is sampled where it comes in, before it queues for the link.
     """
 
     def __init__(self, policy: Policy, registry: Registry, link: str, direction: str) -> None:
@@ -58,6 +65,7 @@ class Promises:
         self.capacity_bps = capacity_bps(link, direction, registry)
         groups = registry.by_name("link_groups")
         self.members: tuple[str, ...] = groups[link].members if link in groups else (link,)
+        self.is_ahead = direction == "out" and any(_samples_at_ingress(member, registry) for member in self.members)
         self._registry = registry
         self._outlines: dict[Active, dict[Node, Rule]] = {}
         self._chains: dict[tuple[str, str], tuple[Node, ...]] = {}
@@ -114,6 +122,10 @@ class Promises:
             {node: rates(node, "ceiling_bps") for node in sorted(above)},
         )
 
+    def nodes(self) -> list[Node]:
+        """Return all nodes that the policy names, and the link's own, ()."""
+        return list(self.rules_at(_local(0, self.policy.zone)))
+
     def levels(self, node: Node) -> dict[str, str]:
         """Return level of the tree -> name, of a node and those above it."""
         rules = self.rules_at(_local(0, self.policy.zone))
@@ -135,6 +147,11 @@ def promises(policies: Policies, registry: Registry, links: Sequence[str] = ()) 
         for direction in policy.directions
         if not links or link in links
     ]
+
+
+def _samples_at_ingress(link: str, registry: Registry) -> bool:
+    device = registry.device[registry.link[link].device]
+    return device.profile is None or registry.by_name("profiles")[device.profile].sampling == "ingress"
 
 
 def _flat(root: Rule) -> dict[Node, Rule]:

@@ -46,6 +46,9 @@ def show(reply: Status, agents: int) -> None:
     for component in reply["components"]:
         for reason in component["reasons"]:
             print(f"  {component['name']}: {component['state']}: {reason}")
+    for alert in reply["alerts"]:
+        if alert["state"] == "firing":
+            print(f"  alert ({alert['severity']}, since {time_text(alert['since_ns'])}): {alert['summary']}")
     up = duration_text(reply["now_ns"] - reply["started_ns"])
     print(f"Process {reply['pid']}, up {up}, since {time_text(reply['started_ns'])}")
     times = f", {reply['reloads']} reload{'s' * (reply['reloads'] != 1)}" if reply["reloads"] else ""

@@ -41,6 +41,7 @@ from telemetryd.config.fields import (
 )
 from telemetryd.config.positions import PathInData, YamlDocument, parse_yaml, read_yaml
 from telemetryd.config.retention import DEFAULT_KEEP_NS
+from telemetryd.config.settings_alerts import AlertSettings
 from telemetryd.config.settings_gnmi import GnmiSettings
 from telemetryd.errors import Problem, ProblemsError
 
@@ -227,6 +228,7 @@ class Settings(Section):
     outputs: Annotated[tuple[OutputSettings, ...], AfterValidator(_check_outputs)] = Field(
         (), strict=False, max_length=8, description="Servers that the series are sent to."
     )
+    alerts: AlertSettings = Field(AlertSettings(), description="What is watched, and who is told.")
     http: Http = Field(Http(), description="Health and metrics over HTTP.")
     control: Control = Field(Control(), description="The control service.")
     log: Log = Field(Log(), description="What is logged.")

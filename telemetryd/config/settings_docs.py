@@ -22,6 +22,7 @@ DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 BEGIN: Final = "<!-- generated from telemetryd/config/settings.py: do not edit below -->\n"
 DOCUMENT: Final = "configuration.md"
 SCHEMA: Final = "configuration.schema.json"
+_PLURALS: Final = {"address": "addresses and networks", "path": "paths", "text": "names"}
 
 
 def settings_schema() -> dict[str, Any]:
@@ -82,7 +83,8 @@ def _kind(schema: dict[str, Any]) -> str:
     """Describe the values of a field by its JSON Schema."""
     schema = next((one for one in schema.get("anyOf", []) if one.get("type") != "null"), schema)
     if schema.get("type") == "array":
-        return "list of addresses and networks"
+        kind = _kind(schema["items"])
+        return f"list of {_PLURALS.get(kind, kind)}"
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if "const" in schema:
@@ -98,6 +100,8 @@ def _kind(schema: dict[str, Any]) -> str:
     if "maxLength" in schema:
         return "name" if "pattern" in schema else "text"
     pattern = schema.get("pattern", "")
+    if "bit" in pattern:
+        return "rate, or part in %"
     return "size" if "KiB" in pattern else "duration" if "min" in pattern else "path"
 
 

@@ -51,6 +51,26 @@ class GnmiTarget(TypedDict):
     counts: dict[str, int]
 
 
+class Alert(TypedDict):
+    """A figure beyond its limit."""
+
+    rule: str
+    kind: str
+    severity: str
+    state: str
+    labels: dict[str, str]
+    fingerprint: str
+    since_ns: int
+    updated_ns: int
+    value: float
+    low: float
+    high: float
+    limit: float
+    unit: str
+    note: str
+    summary: str
+
+
 class Status(TypedDict):
     """``StatusReply``."""
 
@@ -70,6 +90,7 @@ class Status(TypedDict):
     store: Counts | None
     spool: Counts | None
     outputs: list[Counts]
+    alerts: list[Alert]
     targets: list[GnmiTarget]
 
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from telemetryd import __version__
+from telemetryd.alerts import AlertCounters
+from telemetryd.alerts.receiver import ReceiverCounters
 from telemetryd.config.generated import replace_generated
 from telemetryd.counting import CountingCounters
 from telemetryd.ingest.gnmi.target import Phase
@@ -42,6 +44,7 @@ class Observed:
     store: WriterCounters = field(default_factory=WriterCounters)
     outputs: OutputsCounters = field(default_factory=OutputsCounters)
     output_states: Mapping[str, State] = field(default_factory=dict)
+    alerts: AlertCounters = field(default_factory=AlertCounters)
     targets: Sequence[TargetCounters] = ()
     counting: CountingCounters = field(default_factory=CountingCounters)
     health: Mapping[str, Health] = field(default_factory=dict)
@@ -86,6 +89,10 @@ def _spool(read: Callable[[OutputsCounters], float]) -> Callable[[Observed], Ite
 
 def _outputs(read: Callable[[SenderCounters], float]) -> Callable[[Observed], Iterable[Reading]]:
     return lambda seen: [((name,), read(one)) for name, one in seen.outputs.senders.items()]
+
+
+def _receivers(read: Callable[[ReceiverCounters], float]) -> Callable[[Observed], Iterable[Reading]]:
+    return lambda seen: [((name,), read(one)) for name, one in seen.alerts.receivers.items()]
 
 
 def _behind(seen: Observed) -> Iterable[Reading]:
@@ -327,6 +334,25 @@ METRICS: Final[tuple[Spec, ...]] = (
          _outputs(lambda one: one.pending.octets)),
     Spec("output_behind_seconds", "gauge", "How long ago the oldest windows that wait ended; 0 if none waits.",
          ("output",), _behind),
+    # --- alerts ---
+    Spec("alerts_spans_total", "counter", "Spans evaluated, over all rules.", (),
+         lambda seen: [(_NO_LABEL, seen.alerts.spans)]),
+    Spec("alerts_lost_windows_total", "counter", "Windows of 1 s that came faster than rules were evaluated.", (),
+         lambda seen: [(_NO_LABEL, seen.alerts.windows_lost)]),
+    Spec("alerts_active", "gauge", "Alerts of a rule now: `firing`, or `pending` while its hold lasts.",
+         ("rule", "state"), lambda seen: [(key, count) for key, count in sorted(seen.alerts.active.items())]),
+    Spec("alerts_told_total", "counter", "Alerts of a rule that began (`firing`) or ended (`resolved`).",
+         ("rule", "state"), lambda seen: [(key, count) for key, count in sorted(seen.alerts.told.items())]),
+    Spec("alerts_delivered_total", "counter", "Alerts that a receiver took.", ("receiver",),
+         _receivers(lambda one: one.delivered)),
+    Spec("alerts_refused_total", "counter", "Alerts that a receiver refused.", ("receiver",),
+         _receivers(lambda one: one.refused)),
+    Spec("alerts_lost_total", "counter", "Alerts that a receiver's full queue lost.", ("receiver",),
+         _receivers(lambda one: one.lost)),
+    Spec("alerts_failures_total", "counter", "Attempts that failed and are repeated.", ("receiver",),
+         _receivers(lambda one: one.failures)),
+    Spec("alerts_waiting", "gauge", "Alerts that wait for a receiver.", ("receiver",),
+         _receivers(lambda one: one.waiting)),
 )  # fmt: skip
 
 

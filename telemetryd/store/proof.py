@@ -226,7 +226,6 @@ class _Prover:
         for member in one.members:
             limit = capacity_bps(member, one.direction, self.registry)
             full |= self._is_full(ledger.usage(_lane(member), seconds), np.full(len(self.starts), float(limit)))
-        is_ahead = one.direction == "out" and self._samples_at_ingress(one)
         for node in wanted:
             guarantee = np.minimum(terms.guarantee[node], terms.ceiling[node]) * (1.0 - self.question.tolerance)
             is_held = full.copy()
@@ -235,24 +234,15 @@ class _Prover:
                 is_held |= (ceiling < one.capacity_bps) & self._is_full(ledger.usage(node[:depth], seconds), ceiling)
             usage = ledger.usage(node, seconds)
             hold = round(self.question.hold_ns / self.question.window_ns)
-            demand = demand_of(usage, ~is_held, hold, is_ahead=is_ahead)
-            verdicts = judge(usage, guarantee, demand, is_ahead=is_ahead)
-            yield self._row(place, node, usage, guarantee, demand, summarise(usage, guarantee, verdicts), is_ahead)
+            demand = demand_of(usage, ~is_held, hold, is_ahead=one.is_ahead)
+            verdicts = judge(usage, guarantee, demand, is_ahead=one.is_ahead)
+            yield self._row(place, node, usage, guarantee, demand, summarise(usage, guarantee, verdicts))
 
     def _is_asked(self, one: Promises, node: Node) -> bool:
         return not self.question.department or one.levels(node).get("department") == self.question.department
 
     def _is_full(self, usage: Usage, limit_bps: NDArray[np.float64]) -> NDArray[np.bool_]:
         return usage.rates()[2] >= self.question.full * limit_bps
-
-    def _samples_at_ingress(self, one: Promises) -> bool:
-        """Tell whether some member's packets are sampled where they come in, before they queue for the link."""
-        profiles = self.registry.by_name("profiles")
-        kinds = set()
-        for member in one.members:
-            device = self.registry.device[self.registry.link[member].device]
-            kinds.add(profiles[device.profile].sampling if device.profile is not None else "ingress")
-        return "ingress" in kinds
 
     def _row(
         self,
@@ -262,7 +252,6 @@ class _Prover:
         guarantee: NDArray[np.float64],
         demand: Demand,
         summary: Summary,
-        is_ahead: bool,
     ) -> Json:
         one = self.promised[place]
         levels = one.levels(node)
@@ -297,7 +286,7 @@ class _Prover:
                 "low": summary.missing_low,
                 "high": summary.missing_high,
             },
-            "measured": "ahead of the queue" if is_ahead else "behind the queue",
+            "measured": "ahead of the queue" if one.is_ahead else "behind the queue",
             "causes": self._causes(place, node, guarantee, demand, summary),
             "shortfalls": [self._shortfall(run, usage, guarantee) for run in runs[:LISTED]],
         }

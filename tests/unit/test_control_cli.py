@@ -36,6 +36,8 @@ def test_status_for_people() -> None:
     code, out, err = telemetryd(Backend(), "status")
     assert (code, err) == (0, "")
     assert out.startswith("telemetryd 0.1.0: degraded\n  store: degraded: disk full: 12 windows wait\n")
+    assert "  alert (critical, since 2023-11-14T22:14:20Z): full firing: utilisation of isp1 in 95 %" in out
+    assert "isp2" not in out
     assert "up 2 min 3 s" in out
     assert "Socket 0: kernel drops 3, processed 999,999,999,993, received 1,000,000,000,000, shed 4\n" in out
     assert "Loss: 1.23 % (" in out
@@ -48,6 +50,24 @@ def test_status_for_programs() -> None:
     code, out, _ = telemetryd(Backend(), "status", "--json")
     assert code == 0
     assert json.loads(out) == STATUS
+
+
+def test_alerts_are_those_that_fire_and_on_request_those_that_are_about_to() -> None:
+    code, out, err = telemetryd(Backend(), "alerts")
+    assert (code, err) == (0, "")
+    assert "isp1 in 95 % (94 % to 96 %)" in out
+    assert "1 min 3 s" in out
+    assert "isp2" not in out
+    assert "isp2 in 95 %" in telemetryd(Backend(), "alerts", "--pending")[1]
+    document = json.loads(telemetryd(Backend(), "alerts", "--json")[1])
+    assert [alert["state"] for alert in document["alerts"]] == ["firing"]
+
+
+def test_without_an_alert_nothing_fires() -> None:
+    backend = Backend()
+    backend.answer = {**STATUS, "alerts": []}
+    code, out, err = telemetryd(backend, "alerts")
+    assert (code, out, err) == (0, "", "nothing fires\n")
 
 
 def test_failed_daemon_is_an_exit_code() -> None:
@@ -104,7 +124,7 @@ def test_top_without_a_terminal() -> None:
     assert "--once" in err
 
 
-@pytest.mark.parametrize("verb", ["status", "reload", "top"])
+@pytest.mark.parametrize("verb", ["status", "reload", "top", "alerts"])
 def test_no_daemon_is_one_line(verb: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Rule: without a daemon each verb ends with one line that says where to look, exit 1."""
     from telemetryd.cli.main import main

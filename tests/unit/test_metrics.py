@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from telemetryd.alerts import AlertCounters
+from telemetryd.alerts.receiver import ReceiverCounters
 from telemetryd.counting import CountingCounters
 from telemetryd.errors import InputError
 from telemetryd.ingest.gnmi.target import Phase, TargetState
@@ -87,6 +89,11 @@ def test_documented_and_scraped_names_are_the_same() -> None:
         output_states={"city": State.OK},
         targets=[target],
         counting=CountingCounters(readings={"grown": 5}),
+        alerts=AlertCounters(
+            told={("full", "firing"): 1},
+            active={("full", "pending"): 1},
+            receivers={"ops": ReceiverCounters(waiting=2)},
+        ),
     )
     text = exposition([SpecCollector(METRICS, lambda: seen)])().decode()
     scraped = {re.split(r"[{ ]", line)[0] for line in text.splitlines() if line and not line.startswith("#")}
