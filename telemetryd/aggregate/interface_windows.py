@@ -62,7 +62,7 @@ class InterfaceWindows:
     def __init__(self, feeds: Feeds, hold_ns: int, begin_ns: int = 0, span_ns: int = SPAN_NS) -> None:
         self.late = 0
         self._feeds, self.hold_ns, self._span_ns = feeds, hold_ns, span_ns
-        self._oldest = -(-begin_ns // span_ns)  # number of the oldest open span
+        self._begin = self._oldest = -(-begin_ns // span_ns)  # number of the first span, and of the oldest open one
         self._open: dict[int, list[_Chunk]] = {}
         self._told_ns = np.zeros((64, 2), np.int64)  # until when each feed has told, by lane, shape (feeds, 2)
         self._heard_ns = np.zeros((64, 2), np.int64)  # and when that was
@@ -83,7 +83,7 @@ class InterfaceWindows:
         begin, end = growth["start_ns"] + offset_ns, growth["end_ns"] + offset_ns
         self._note(growth["feed"], _LANE[growth["counter"]], end, now_ns)
         first, last = begin // span_ns, (end - 1) // span_ns
-        self.late += int((first < self._oldest).sum())
+        self.late += int(((first < self._oldest) & (self._begin < self._oldest)).sum())
         first = np.maximum(first, self._oldest)
         rows = np.flatnonzero(last >= first)
         counts = (last - first + 1)[rows]

@@ -87,7 +87,7 @@ def show_targets(targets: list[GnmiTarget], limit: int) -> None:
             output.text("name", "target"),
             output.text("address"),
             output.text("phase"),
-            output.Field("encoding", lambda one: one["encoding"] + ("" if one["secure"] else ", not secured")),
+            output.Field("encoding", lambda one: (one["encoding"] or "-") + ("" if one["secure"] else ", not secured")),
             output.Field("skew", lambda one: _seconds(one["skew_ns"])),
             output.Field("interval", lambda one: f"{_seconds(one['achieved_ns'])} of {_seconds(one['asked_ns'])}"),
             output.Field("updates", lambda one: f"{one['counts'].get('updates', 0):,}"),
