@@ -31,6 +31,8 @@ class Offered:
         Whether a class comes back for what it did not get (TCP), or that is lost (voice, video, a flood), shape (k,).
     known:
         Whether there are data of a step; where not, nothing is offered, shape (t,).
+    samples:
+        Samples that each rate is estimated from, shape (t, k); None where that is not known, or nothing was sampled.
     """
 
     keys: tuple[Demand, ...]
@@ -39,6 +41,7 @@ class Offered:
     bps: Floats
     elastic: NDArray[np.bool_]
     known: NDArray[np.bool_]
+    samples: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         if self.bps.shape != (len(self.known), len(self.keys)) or self.elastic.shape != (len(self.keys),):
@@ -62,6 +65,7 @@ class Offered:
             keys=(*self.keys, key),
             bps=np.column_stack((self.bps, bps)),
             elastic=np.append(self.elastic, is_elastic),
+            samples=None,
         )
 
 
@@ -85,4 +89,5 @@ def join(parts: Sequence[Offered]) -> Offered:
         np.column_stack([one.bps for one in parts]),
         np.concatenate([one.elastic for one in parts]),
         np.logical_or.reduce([one.known for one in parts]),
+        np.column_stack(samples) if (samples := [one.samples for one in parts if one.samples is not None]) else None,
     )

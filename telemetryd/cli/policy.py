@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from telemetryd.cli.policy_compare import calendar, diff
+from telemetryd.cli.policy_demand import demand
 from telemetryd.cli.policy_history import history, record
 from telemetryd.cli.policy_options import AsJson, At, Directory, Files, load, moment, note_warnings
 from telemetryd.cli.policy_options import registry as load_registry
@@ -41,6 +42,7 @@ DemandFile = Annotated[
 app.command()(diff)
 app.command()(calendar)
 app.command()(simulate)
+app.command()(demand)
 app.command()(record)
 app.command()(history)
 

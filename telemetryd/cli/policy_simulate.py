@@ -172,7 +172,7 @@ class Source:
         if self.capture:
             return self._captured(known, places, zone)
         if self.store is None:
-            raise InputError("say which traffic: --store DIR, --capture FILE or --traffic DIR")
+            raise InputError("say which traffic: --store DIR or --capture FILE (`simulate` also takes --traffic DIR)")
         return self._stored(self.store, known, places, zone)
 
     def _modelled(self, known: Registry, places: list[tuple[str, str, str]], zone: ZoneInfo) -> Offered:

@@ -68,11 +68,13 @@ def _part(
     known[_steps(sum_by(snapshot, (), every, step_ns), span[0], step_ns)] = True
     chosen = Selection(where.table, *span, {"link": where.links, "direction": (where.direction,)})
     found = sum_by(snapshot, (whose, "application"), chosen, step_ns)
-    bps = np.zeros((steps, len(found.names)))
-    np.add.at(bps, (_steps(found, span[0], step_ns), found.codes), found.sums.octets * 8e9 / step_ns)
+    bps, samples = np.zeros((steps, len(found.names))), np.zeros((steps, len(found.names)), np.int64)
+    cells = _steps(found, span[0], step_ns), found.codes
+    np.add.at(bps, cells, found.sums.octets * 8e9 / step_ns)
+    np.add.at(samples, cells, found.sums.samples.astype(np.int64))
     keys = tuple(Demand(link, direction, department, application, 0) for department, application in found.names)
     elastic = np.array([is_elastic(registry, key.application) for key in keys], np.bool_)
-    return Offered(keys, span[0], step_ns / 1e9, bps, elastic, known)
+    return Offered(keys, span[0], step_ns / 1e9, bps, elastic, known, samples)
 
 
 def _steps(found: Found, start_ns: int, step_ns: int) -> np.ndarray:

@@ -168,3 +168,25 @@ def test_mistakes_of_an_operator(
     code, _, err = run(capsys, "simulate", "--policy", write(tmp_path), "-r", registry, *options)
     assert code == 2
     assert words in err
+
+
+def test_demand_is_estimated_from_the_store(
+    tmp_path: Path, registry: str, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Headroom where the link had room; in its full minutes whoever sent asks for more, and is marked; allocate reads it."""
+    path, written = write(tmp_path), tmp_path / "now.csv"
+    common = (path, "--store", store, "-r", registry)
+    calm = json.loads(run(capsys, "demand", *common, "--from=-5min", "--json")[1])
+    assert calm["at"] == "2026-11-28T09:10:00+08:00"
+    assert leaf(calm["demands"], "exam")["demand_bps"] == 2.2 * G
+    assert not any(row["censored"] or row["folded"] for row in calm["demands"])
+    code, out, _ = run(capsys, "demand", *common, "--to", "2026-11-28T09:05", "--write", written, "--json")
+    full = json.loads(out)["demands"]
+    assert code == 0
+    assert all(row["censored"] and row["causes"] == ["link"] for row in full)
+    assert leaf(full, "exam")["demand_bps"] > 1.2 * leaf(full, "exam")["highest_bps"]
+    assert "at least (link)" in run(capsys, "demand", *common, "--to", "2026-11-28T09:05")[1]
+    rows = json.loads(run(capsys, "allocate", path, "-r", registry, "--demand", written, "--json")[1])["leaves"]
+    assert leaf(rows, "exam")["demand_bps"] == leaf(full, "exam")["demand_bps"]
+    code, _, err = run(capsys, "demand", *common, "--headroom", "1.01")
+    assert (code, "would seem short" in err) == (2, True)
