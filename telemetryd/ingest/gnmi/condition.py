@@ -44,7 +44,7 @@ def troubles(state: TargetState, recent: Mapping[str, int], sample_ns: int, now_
 
 def _of_connection(state: TargetState, sample_ns: int, now_ns: int) -> Iterator[str]:
     lasted_ns = now_ns - state.since_ns
-    if state.phase is Phase.WAITING and state.reason:
+    if state.phase in (Phase.WAITING, Phase.CONNECTING) and state.reason:  # that of the last attempt, until it works
         yield f"refused: {state.reason}" if state.is_refused else state.reason
     elif state.phase is Phase.CONNECTING and lasted_ns > PATIENCE_NS:
         yield f"connected, and no message for {lasted_ns // SECOND_NS} s"
