@@ -17,7 +17,7 @@ from telemetryd.policy.outline import protected_names
 from telemetryd.registry.models import Registry
 
 COLUMNS: Final = ("link", "direction", "department", "application", "demand")
-OPTIONAL: Final = ("service_class", "region")
+OPTIONAL: Final = ("service_class", "region", "peer_department")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,9 @@ class Demand:
     bps:
         bit/s.
     service_class, region:
-        Given, or "": then the class is the application's.
+        Given, or "": then the class is the application's, and the region that of the department's networks.
+    peer_department:
+        The other end, for policies that charge it.
     """
 
     link: str
@@ -43,10 +45,11 @@ class Demand:
     bps: int
     service_class: str = ""
     region: str = ""
+    peer_department: str = ""
 
 
 def read_demand(path: Path, registry: Registry) -> tuple[list[Demand], list[Problem]]:
-    """Read a demand file: columns link, direction, department, application, demand; also service_class and region.
+    """Read a demand file: link, direction, department, application, demand; also those of :data:`OPTIONAL`.
 
     Returns
     -------

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from telemetryd.allocate.bandwidth import BandwidthFunction
 from telemetryd.allocate.demand_file import Demand
 from telemetryd.allocate.divide import Allocation, allocate
 from telemetryd.allocate.invariants import check
@@ -23,6 +24,8 @@ from telemetryd.registry.models import Registry
 
 #: Service class of an application that has none.
 UNCLASSIFIED: Final = "unclassified"
+#: What a plain node of weight 1 takes at the fair share 1 of bandwidth functions.
+SHARE_BPS: Final = 1_000_000
 #: Levels that every leaf has, whatever the policy's tree is.
 _LEAF_LEVELS: Final[tuple[Level, ...]] = ("department", "application")
 
@@ -69,6 +72,11 @@ class Placed:
             floor=[rule.floor_bps for rule in self.rules],
             importance=[rule.importance for rule in self.rules],
             no_lend=[rule.no_lend for rule in self.rules],
+            functions={
+                number: BandwidthFunction(tuple(share * SHARE_BPS for share in knots.shares), knots.bps)
+                for number, rule in enumerate(self.rules)
+                if (knots := rule.function) is not None
+            },
         )
 
     def allocate(self) -> Allocation:
@@ -156,9 +164,15 @@ class Placer:
         tree = placed.policy.file.tree
         self.levels: tuple[Level, ...] = (*tree, *(level for level in _LEAF_LEVELS if level not in tree))
         self.protected = protected_names(registry)
+        self.regions = regions_of(registry)
 
     def add(self, demand: Demand) -> int:
-        """Add a demand at its leaf, and return that; demands of the same leaf add up."""
+        """Add a demand at its leaf, and return that; demands of the same leaf add up.
+
+        Where the policy charges the peer, the demand is the peer department's, if it names one.
+        """
+        if self.placed.policy.file.charge == "peer_department" and demand.peer_department:
+            demand = replace(demand, department=demand.peer_department, peer_department=demand.department)
         rule, node = self.root, 0
         levels = self.levels
         if demand.application in self.protected:
@@ -209,7 +223,7 @@ class Placer:
         if level == "application":
             return demand.application
         if level == "region":
-            return demand.region
+            return demand.region or self.regions.get(demand.department, "")
         mentioned = self.mentions.get(id(rule))
         if mentioned is None:
             mentioned = self.mentions[id(rule)] = {}
@@ -238,6 +252,15 @@ class Placer:
     def protected_rule(self, root: Rule) -> Rule:
         """Make the rule of the protected classes: a floor without limit."""
         return Rule(PROTECTED, PROTECTED, None, importance=1, floor_bps=MAX_BPS, ceiling_bps=root.ceiling_bps)
+
+
+def regions_of(registry: Registry) -> dict[str, str]:
+    """Return department -> the one region that all of its networks with a region are in; others are left out."""
+    found: dict[str, set[str]] = {}
+    for network in registry.networks:
+        if network.department is not None and network.region is not None:
+            found.setdefault(network.department, set()).add(network.region)
+    return {department: next(iter(regions)) for department, regions in found.items() if len(regions) == 1}
 
 
 def _mentioned(rule: Rule, department: str) -> Iterable[tuple[str, str]]:

@@ -61,7 +61,7 @@ def check(policies: Files, registry: Directory = None, at: At = None, as_json: A
     try:
         loaded = load(policies, known)
         conflicts = [found for policy in loaded.policies for found in admit(policy, known, _local(policy, at, known))]
-        if refused := [conflict_problem(conflict) for conflict in conflicts if not conflict.state]:
+        if refused := [conflict_problem(conflict) for conflict in conflicts if conflict.is_refused]:
             raise ProblemsError(refused)
     except ProblemsError as error:
         if not as_json:
@@ -143,6 +143,7 @@ def allocate(
             {
                 "at": when.isoformat(timespec="seconds"),
                 "policies": [policy.name for policy in loaded.policies],
+                "frozen": frozen(loaded, when),
                 "links": [
                     {
                         "link": one.link,
@@ -160,6 +161,7 @@ def allocate(
         )
         return
     note_warnings(warnings)
+    _note_frozen(frozen(loaded, when))
     columns = [text("link"), text("direction"), text("department"), text("application"), text("importance")]
     columns += [_rate(name) for name in ("demand", "guarantee", "ceiling", "allocation")]
     show_table([*columns, text("bound")], leaves)
@@ -252,6 +254,8 @@ def conflict_problem(conflict: Conflict) -> Problem:
     remedy = "lower one of them, or raise what they share"
     if conflict.state:
         where, remedy = f"state {conflict.state}", "see that importance and floors say who goes without there"
+    if conflict.risk is not None:
+        return _overbooked(conflict)
     place_and_time = f"{conflict.link} {conflict.direction} from {conflict.at:%Y-%m-%d %H:%M}"
     message = (
         f"guarantees cannot be kept together on {place_and_time}: {named}; {where} allows "
@@ -261,6 +265,44 @@ def conflict_problem(conflict: Conflict) -> Problem:
     path = conflict.guarantees[0][2].path or ()
     place = conflict.policy.document.where((*path, "guarantee"))
     return Problem(*place, message, remedy)
+
+
+def _overbooked(conflict: Conflict) -> Problem:
+    """Say what is overbooked knowingly, and its risk."""
+    from telemetryd.config.units import spell_rate
+    from telemetryd.errors import Problem
+
+    overbooking = conflict.policy.file.overbooking
+    assert overbooking is not None
+    assert conflict.risk is not None
+    message = (
+        f"guarantees are overbooked on {conflict.link} {conflict.direction} from {conflict.at:%Y-%m-%d %H:%M}: "
+        f"{spell_rate(conflict.promised_bps)} where {spell_rate(conflict.limit_bps)} are; with each demanded in full "
+        f"{overbooking.busy} of the time, not all can be kept {100 * conflict.risk:.3g} % of it"
+    )
+    place = conflict.policy.document.where(("overbooking",))
+    return Problem(*place, message, f"{overbooking.owner} answers for it: {overbooking.reason}")
+
+
+def frozen(policies: Policies, when: datetime) -> list[dict[str, str]]:
+    """Return the emergency freezes that hold at a time: nothing of these policies is applied until they end."""
+    return [
+        {
+            "policy": policy.name,
+            "until": freeze.until.isoformat(timespec="minutes"),
+            "owner": freeze.owner,
+            "reason": freeze.reason,
+        }
+        for policy in policies.policies
+        if (freeze := policy.freeze_at(when)) is not None
+    ]
+
+
+def _note_frozen(freezes: Iterable[dict[str, str]]) -> None:
+    from telemetryd.cli.output import note
+
+    for one in freezes:
+        note(f"{one['policy']} is frozen until {one['until']} by {one['owner']} ({one['reason']}): nothing is applied")
 
 
 def _indented(row: Row) -> str:

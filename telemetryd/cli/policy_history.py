@@ -49,7 +49,7 @@ def record(
         conflict_problem(conflict)
         for policy in loaded.policies
         for conflict in admit(policy, known, when.astimezone(policy.zone).replace(tzinfo=None))
-        if not conflict.state
+        if conflict.is_refused
     ]
     if refused:
         raise ProblemsError(refused)

@@ -10,6 +10,7 @@ from telemetryd.policy.calendar import instants
 from telemetryd.policy.fields import MAX_BPS
 from telemetryd.policy.loaded import Policy
 from telemetryd.policy.outline import Active, Rule, active_at, changes_of, outline
+from telemetryd.policy.overbooking import risk
 from telemetryd.registry.models import Registry
 
 
@@ -33,6 +34,9 @@ class Conflict:
         The smallest set that does not fit: (names, bit/s, rule), the largest first.
     state:
         Failure state of the link group in which it is so; "" where all members are up.
+    risk:
+        Where the policy says that it overbooks, and by no more than it says: the part of the time in which not all
+        that is guaranteed and demanded can be kept. None: it is refused.
     """
 
     policy: Policy
@@ -44,6 +48,12 @@ class Conflict:
     promised_bps: int
     guarantees: tuple[tuple[tuple[str, ...], int, Rule], ...]
     state: str = ""
+    risk: float | None = None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the policy cannot be admitted; else it is a warning."""
+        return not self.state and self.risk is None
 
     @property
     def missing_bps(self) -> int:
@@ -83,7 +93,7 @@ def admit(policy: Policy, registry: Registry, since: datetime) -> list[Conflict]
                 for conflict in whole or _in_failures(policy, registry, active, at, link, direction):
                     names = tuple(names for names, _, _ in conflict.guarantees) if not conflict.state else ()
                     found.setdefault((link, direction, conflict.below, conflict.state, names), conflict)
-    return sorted(found.values(), key=lambda conflict: bool(conflict.state))
+    return sorted(found.values(), key=lambda conflict: (conflict.risk is not None, bool(conflict.state)))
 
 
 def _conflicts(
@@ -98,7 +108,12 @@ def _conflicts(
         if rule is not root and rule.guarantee_bps > rule.ceiling_bps:
             lines = [(names, rule.guarantee_bps, rule)]
         promised = sum(bps for _, bps, _ in lines)
-        if promised > allowed:
+        overbooking = policy.file.overbooking
+        if promised > allowed and rule is root and overbooking is not None and promised <= overbooking.most * allowed:
+            chance = risk((bps for _, bps, _ in lines), allowed, float(overbooking.busy.value))
+            smallest = _smallest(lines, allowed)
+            found.append(Conflict(policy, link, direction, at, names, allowed, promised, smallest, risk=chance))
+        elif promised > allowed:
             found.append(Conflict(policy, link, direction, at, names, allowed, promised, _smallest(lines, allowed)))
     return found
 

@@ -69,6 +69,9 @@ class _Check:
         for name in policy.templates:
             self.terms(policy.templates[name], ("templates", name))
         self.terms(policy.rest, ("rest",))
+        if policy.overbooking is not None and not policy.overbooking.busy.is_relative:
+            where = ("overbooking", "busy")
+            self.note(where, f'"busy" is {policy.overbooking.busy}, no part', 'write a part of the time, such as "30%"')
         self.level(policy, (), 0)
         for index, override in enumerate(policy.overrides):
             self.override(override, ("overrides", index))
@@ -160,6 +163,11 @@ class _Check:
                 self.note(
                     (*path, name), f'"{name}" is {amount}, above the ceiling of {ceiling}', f"write at most {ceiling}"
                 )
+        if terms.function is not None:
+            for name in ("weight", "guarantee", "ceiling", "floor", "no_lend", "borrow"):
+                if getattr(terms, name) is not None:
+                    remedy = f'remove it, or "function": a bandwidth function stands in place of {name}'
+                    self.note((*path, name), f'"{name}" is given beside a bandwidth function', remedy, key=True)
         if terms.guarantee is None:
             for name, value in (("no_lend", terms.no_lend is True), ("borrow", terms.borrow is False)):
                 is_inherited = isinstance(terms, Node) and terms.template is not None

@@ -24,13 +24,14 @@ FIELDS: Final = (
     "importance",
     "no_lend",
     "hard",
+    "knots",
     "burst_octets",
     "dscp",
 )
 ALWAYS: Final = "always"
 _MOST_NAMED: Final = 3
 
-Value = int | float | bool | None
+Value = int | float | bool | str | None
 Place = tuple[str, str]
 
 

@@ -88,6 +88,87 @@ Weight = Annotated[
 Importance = Annotated[int, Field(strict=True, ge=1, le=9)]
 
 
+@dataclass(frozen=True, slots=True)
+class Knots:
+    """A bandwidth function as it is written.
+
+    Attributes
+    ----------
+    shares:
+        Fair shares of the knots; a plain node of weight 1 takes 1 Mbit/s at the share 1.
+    bps:
+        bit/s at each.
+    """
+
+    shares: tuple[float, ...]
+    bps: tuple[int, ...]
+
+    def as_written(self) -> list[list[float | str]]:
+        """Return the knots as a file has them."""
+        return [[share, spell_rate(bps)] for share, bps in zip(self.shares, self.bps, strict=True)]
+
+
+def _parse_function(value: object) -> Knots:
+    remedy = "write knots of fair share and rate, such as [[2, 0 Mbit/s], [2.5, 10 Mbit/s], [3.5, 15 Mbit/s]]"
+    if not isinstance(value, list | tuple) or not 1 <= len(value) <= 100:
+        mistake(f"{show(value)} is no bandwidth function", remedy)
+    shares, rates = [0.0], [0]
+    for knot in value:
+        if not isinstance(knot, list | tuple) or len(knot) != 2:
+            mistake(f"{show(knot)} is no knot", remedy)
+        share, rate = knot
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1e6:
+            mistake(f"{show(share)} is no fair share", "write a number between 0 and 1000000")
+        try:
+            bps = parse_rate(rate)
+        except UnitError as error:
+            mistake(error.message, error.remedy)
+        if share == 0 and bps == 0 and len(shares) == 1:
+            continue  # the first knot may be written, and is there anyway
+        if share <= shares[-1]:
+            mistake(f"the fair share {share:g} comes after {shares[-1]:g}", "let shares increase from knot to knot")
+        if bps < rates[-1] or bps > MAX_BPS:
+            mistake(f"the rate {show(rate)} is less than the one before, or no link has it", "let rates never decrease")
+        shares.append(float(share))
+        rates.append(bps)
+    if len(shares) < 2:
+        mistake("the function has no knot beyond the first", remedy)
+    return Knots(tuple(shares), tuple(rates))
+
+
+Function = Annotated[
+    Knots,
+    PlainValidator(_parse_function),
+    PlainSerializer(Knots.as_written, return_type=list[list[float | str]]),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "items": {
+                "type": "array",
+                "prefixItems": [{"type": "number"}, {"type": "string", "pattern": RATE_PATTERN}],
+            },
+            "examples": [[[2, "0 Mbit/s"], [2.5, "10 Mbit/s"]]],
+        }
+    ),
+]
+"""Knots of (fair share, rate), from (0, 0) on."""
+
+
+def _parse_overbooked(value: object) -> float:
+    match = _PERCENT.match(value.strip()) if isinstance(value, str) else None
+    if match is None or not 100 < float(match[1]) <= 400:
+        mistake(f"{show(value)} is no overbooking", 'write more than 100%, at most 400%, such as "120%"')
+    return float(match[1]) / 100
+
+
+Overbooked = Annotated[
+    float,
+    PlainValidator(_parse_overbooked),
+    PlainSerializer(lambda part: f"{100 * part:g}%", return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9]{3}(\.[0-9]+)? ?%$", "examples": ["120%"]}),
+]
+
+
 def _parse_moment(value: object) -> datetime:
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else None

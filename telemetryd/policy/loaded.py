@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from telemetryd.config.positions import YamlDocument
 from telemetryd.errors import Problem
 from telemetryd.policy.calendar import Calendar
-from telemetryd.policy.models import PolicyFile
+from telemetryd.policy.models import Freeze, PolicyFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,13 @@ class Policy:
     def name(self) -> str:
         """Name of the policy."""
         return self.file.policy
+
+    def freeze_at(self, at: datetime) -> Freeze | None:
+        """Return the emergency freeze if it holds at a time, which has a time zone."""
+        freeze = self.file.freeze
+        if freeze is None or at.astimezone(self.zone).replace(tzinfo=None) >= freeze.until:
+            return None
+        return freeze
 
     @property
     def directions(self) -> tuple[str, ...]:

@@ -8,7 +8,18 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 
 from telemetryd.config.explain import show
 from telemetryd.config.units import UnitError, parse_size
-from telemetryd.policy.fields import AmountField, Day, Days, Hours, Importance, Moment, Recurrence, Weight
+from telemetryd.policy.fields import (
+    AmountField,
+    Day,
+    Days,
+    Function,
+    Hours,
+    Importance,
+    Moment,
+    Overbooked,
+    Recurrence,
+    Weight,
+)
 from telemetryd.registry.fields import Dscp, Flag, Name, Slug, Text, TimeZone, mistake
 from telemetryd.registry.models import Entity
 
@@ -50,6 +61,10 @@ class Terms(Entity):
     no_lend: Flag | None = Field(None, description="true = its guarantee stays idle for it")
     borrow: Flag | None = Field(None, description="false = it never has more than its guarantee")
     hard: Flag | None = Field(None, description="true = its allocation is its ceiling on the device too")
+    function: Function | None = Field(
+        None,
+        description="bandwidth function in place of weight, guarantee and ceiling: [[fair share, rate], ...]",
+    )
     burst: Burst | None = Field(None, description="octets that it may send at once on the device")
     dscp: Dscp | None = Field(None, description="DSCP value that its packets get")
 
@@ -109,6 +124,15 @@ class Freeze(Entity):
     reason: Text = Field(description="why")
 
 
+class Overbooking(Entity):
+    """More is guaranteed than there is, knowingly."""
+
+    most: Overbooked = Field(description="guarantees together, as % of the capacity less the reserve")
+    busy: AmountField = Field(description="% of the time in which a guarantee is demanded in full: the risk follows")
+    owner: Text = Field(description="who answers for it")
+    reason: Text = Field(description="why")
+
+
 class PolicyFile(Entity):
     """One policy: links, and the tree of what is promised on each of them, per direction."""
 
@@ -117,6 +141,9 @@ class PolicyFile(Entity):
     links: tuple[Slug, ...] = Field(min_length=1, description="links or link groups of the registry; each has a tree")
     direction: Literal["in", "out", "both"] = Field("both", description="direction at the interface")
     reserve: AmountField | None = Field(None, description="part of the capacity that no guarantee may use; not idle")
+    overbooking: Overbooking | None = Field(
+        None, description="admit more guarantees than fit: {most, busy, owner, reason}"
+    )
     charge: Literal["department", "peer_department"] = Field(
         "department", description="whose traffic it is: the inside end's, or the other one's"
     )

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from telemetryd.config.positions import PathInData
 from telemetryd.policy.calendar import applies
-from telemetryd.policy.fields import Amount
+from telemetryd.policy.fields import Amount, Knots
 from telemetryd.policy.loaded import Policy
 from telemetryd.policy.models import CHILDREN, Change, Level, Node, Override, PolicyFile, Terms, children_of, merged
 from telemetryd.registry.models import Registry
@@ -32,7 +32,7 @@ class Rule:
         Level of the tree, and its name on it; "" for the link.
     path:
         Where it is written; None for what no policy writes.
-    importance, weight, guarantee_bps, floor_bps, ceiling_bps, no_lend, hard, burst_octets, dscp:
+    importance, weight, guarantee_bps, floor_bps, ceiling_bps, no_lend, hard, function, burst_octets, dscp:
         The terms in force; None where the policy says nothing.
     children:
         Rules below it, by level.
@@ -48,9 +48,15 @@ class Rule:
     ceiling_bps: int = 0
     no_lend: bool = False
     hard: bool = False
+    function: Knots | None = None
     burst_octets: int | None = None
     dscp: int | None = None
     children: list[Rule] = field(default_factory=list)
+
+    @property
+    def knots(self) -> str | None:
+        """The bandwidth function as text."""
+        return None if self.function is None else str(self.function.as_written())
 
     def walk(self) -> Iterator[Rule]:
         """Yield the rule and all below it."""
@@ -181,6 +187,7 @@ def _apply(rule: Rule, terms: dict[str, Any], parent: Rule) -> None:
     rule.floor_bps = rate("floor", 0)
     rule.no_lend = terms.get("no_lend", False)
     rule.hard = terms.get("hard", False)
+    rule.function = terms.get("function")
     rule.burst_octets = terms.get("burst")
     rule.dscp = terms.get("dscp")
     if terms.get("borrow") is False:
