@@ -16,9 +16,11 @@ import sys
 import time
 from dataclasses import astuple, dataclass, fields
 
+import numpy as np
 import uvloop
 
 from benchmarks.soak import FIGURES, held_text, resident_mib
+from telemetryd.observe import log
 from tests.gnmi_collector import Collector
 from tests.gnmi_fleet import Fleet
 
@@ -35,11 +37,11 @@ class Point:
     seconds: float
     rss_mib: float
     fleet_rss_mib: float
-    streaming: int
+    targets_heard: int
     updates: int
     late_percent: float
     longest_interval_s: float
-    longest_delay_s: float
+    greatest_age_s: float
     wrong: int
 
 
@@ -53,8 +55,9 @@ async def soak(fleet: Fleet, minutes: float) -> list[Point]:
     """
     points, collector = [], Collector(fleet)
     async with collector.running():
-        await collector.until_streaming(len(fleet.ports), CONNECTED_S)
+        await collector.until_heard(range(len(fleet.ports)), CONNECTED_S)
         collector.look()
+        collector.forget()
         begun, looks = time.monotonic(), round(minutes * 60 / EVERY_S)
         for number in range(1, looks + 1):
             await asyncio.sleep(max(0.0, begun + number * EVERY_S - time.monotonic()))
@@ -64,14 +67,15 @@ async def soak(fleet: Fleet, minutes: float) -> list[Point]:
                     round(time.monotonic() - begun, 1),
                     round(resident_mib(os.getpid()), 1),
                     round(resident_mib(fleet.pid), 1),
-                    collector.streaming(),
+                    int(np.isfinite(collector.heard_s).sum()),
                     seen.updates,
-                    round(100 * seen.late(), 3),
-                    round(seen.most_s, 3),
-                    round(max(seen.delays_s, default=0.0), 3),
+                    round(100 * float((seen.intervals_s > 2).mean()), 3),
+                    round(float(seen.intervals_s.max()), 3),
+                    round(float(seen.ages_s.max()), 3),
                     len(collector.wrong),
                 )
             )
+            collector.forget()
             print(
                 "  ".join(f"{f.name} {v:,}" for f, v in zip(fields(Point), astuple(points[-1]), strict=True)),
                 flush=True,
@@ -80,7 +84,7 @@ async def soak(fleet: Fleet, minutes: float) -> list[Point]:
                 await asyncio.to_thread(fleet.kill, len(fleet.ports) // 5)
             elif number % KILL_EVERY == AWAY and number > AWAY:
                 await asyncio.to_thread(fleet.revive)
-        await collector.until_streaming(len(fleet.ports), CONNECTED_S)
+        await collector.until_heard(range(len(fleet.ports)), CONNECTED_S)
     if collector.wrong or not collector.checked:
         raise AssertionError(f"{len(collector.wrong)} of {collector.checked} values are wrong: {collector.wrong[:3]}")
     print(f"{collector.checked:,} values checked, {held_text(points)}")
@@ -94,6 +98,7 @@ def main() -> int:
     parser.add_argument("--targets", type=int, default=500)
     parser.add_argument("--write", action="store_true", help="write docs/figures/gnmi-soak.csv")
     arguments = parser.parse_args()
+    log.configure("error", "text")
     with Fleet(arguments.targets, 4) as fleet, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         points = runner.run(soak(fleet, arguments.minutes))
     if arguments.write:

@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.bench_gnmi_fleet import cpu_s
+from benchmarks.gnmi_source import COUNTERS
 
-#: What the output has once a message: a part of the name of its interface.
-MARK: Final = b"Ethernet"
+#: What the output has once for each interface and round, whatever its form: a counter's name before its value.
+MARK: Final = b'in-octets":'
 START_S: Final = 60.0
 QUIET_S: Final = 2.0
 LOOK_S: Final = 0.02
 DEADLINE_S: Final = 600.0
 
 
-def receive(gnmic: Path, kind: str, form: str, updates: int, messages: int, directory: Path) -> tuple[float, float]:
+def receive(gnmic: Path, kind: str, form: str, updates: int, directory: Path) -> tuple[float, float]:
     """Let gnmic take a stream whole, and write it; return seconds and CPU seconds.
 
     The time is that from the first octet in the file to the last one, the CPU all of the process's.
@@ -31,14 +32,12 @@ def receive(gnmic: Path, kind: str, form: str, updates: int, messages: int, dire
     kind, updates:
         See benchmarks/gnmi_source.py.
     form:
-        Of the output: proto, json or event.
-    messages:
-        How many there are.
+        Of the output: json or event.
 
     Raises
     ------
     AssertionError
-        If not all of them are in the file.
+        If the file does not hold one of the counters as often as it was sent.
     """
     name = f"{kind}-{form}"
     port_file, output, config = (directory / f"{name}.{suffix}" for suffix in ("port", "out", "yaml"))
@@ -49,7 +48,7 @@ def receive(gnmic: Path, kind: str, form: str, updates: int, messages: int, dire
         command = [str(gnmic), "--config", str(config), "subscribe"]
         peer = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            return _watch(peer.pid, output, messages)
+            return _watch(peer.pid, output, updates // len(COUNTERS))
         finally:
             peer.kill()
             peer.wait()
@@ -75,7 +74,7 @@ def _configured(address: str, kind: str, form: str, output: Path) -> dict[str, o
     }
 
 
-def _watch(pid: int, output: Path, messages: int) -> tuple[float, float]:
+def _watch(pid: int, output: Path, values: int) -> tuple[float, float]:
     """Wait until a file has grown and grows no more; return how long that took, and the process's CPU seconds."""
     _wait(lambda: output.exists() and output.stat().st_size > 0, START_S)
     began = changed = time.perf_counter()
@@ -86,13 +85,13 @@ def _watch(pid: int, output: Path, messages: int) -> tuple[float, float]:
         if (grown := output.stat().st_size) != size:
             size, changed, cpu = grown, now, cpu_s(pid)
         time.sleep(LOOK_S)
-    if (found := _count(output)) != messages:
-        raise AssertionError(f"gnmic wrote {found} of {messages} messages")
+    if (found := _count(output)) != values:
+        raise AssertionError(f"gnmic wrote {found} of {values} values of a counter")
     return changed - began, cpu
 
 
 def _count(output: Path) -> int:
-    """Return how many messages a file holds."""
+    """Return how often a file holds the counter."""
     found = at = 0
     with output.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as octets:
         while (at := octets.find(MARK, at) + 1) > 0:

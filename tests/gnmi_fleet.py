@@ -86,12 +86,15 @@ class Fleet:
     ----------
     ports:
         Of the targets, in the order of their numbers.
+    interfaces:
+        Of each of them.
     up_ns:
         The times that they count from, or some of them did.
     """
 
     def __init__(self, targets: int, interfaces: int) -> None:
         self.ports: list[int] = []
+        self.interfaces = interfaces
         self.up_ns = [time.time_ns()]
         options = map(str, (targets, interfaces, self.up_ns[0]))
         self._command = [sys.executable, "-m", "tests.gnmi_fleet", *options]
