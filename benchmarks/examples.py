@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 from telemetryd.allocate.answer import leaf_rows
 from telemetryd.allocate.demand_file import read_demand
 from telemetryd.allocate.place import place
-from telemetryd.assure.modelled import modelled
+from telemetryd.assure.modelled import Modelled
 from telemetryd.assure.offered import Offered
 from telemetryd.assure.outcome import outcome
 from telemetryd.assure.plot import draw
@@ -64,17 +64,17 @@ class Example:
         begin, end = (datetime.fromisoformat(text).replace(tzinfo=self.zone) for text in (self.begin, self.end))
         return round(begin.timestamp()) * 10**9, round(end.timestamp()) * 10**9
 
-    def offered(self, registry: Registry, step_s: float) -> Offered:
+    def offered(self, city: Modelled, step_s: float) -> Offered:
         """Return the city's traffic on its links, before its scenarios."""
         begin, end = self.times()
         steps = round((end - begin) / 1e9 / step_s)
         places = [(*one, "department") for one in self.places]
-        return modelled(registry, TRAFFIC, places, begin, steps, step_s)
+        return city.offered(places, begin, steps, step_s)
 
-    def run(self, registry: Registry, step_s: float) -> tuple[Any, list[dict[str, Any]]]:
+    def run(self, registry: Registry, city: Modelled, step_s: float) -> tuple[Any, list[dict[str, Any]]]:
         """Simulate against links without a policy; return the simulation and its figures."""
         scenarios = [parse_scenario(text) for text in self.scenarios]
-        offered, outages = apply(scenarios, self.offered(registry, step_s), registry, self.places, self.zone)
+        offered, outages = apply(scenarios, self.offered(city, step_s), registry, self.places, self.zone)
         found = simulate(None, self.policies(registry), registry, offered, outages=outages)
         return found, outcome(found)
 
@@ -165,11 +165,12 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="only these examples")
     chosen = parser.parse_args()
     registry = load_registry(REGISTRY)
+    city = Modelled(registry, TRAFFIC)
     for example in CASES:
         if chosen.names and example.name not in chosen.names:
             continue
         started = time.process_time()
-        found, rows = example.run(registry, STEP_S)
+        found, rows = example.run(registry, city, STEP_S)
         seconds = time.process_time() - started
         print(
             f"{example.name}: {len(found.offered.known)} steps, {len(found.offered.keys)} classes, {seconds:.1f} s CPU"
@@ -191,7 +192,7 @@ def main() -> None:
             print(f"    worst {at:%a %Y-%m-%d %H:%M} {worst['missing_bps']}")
         if not chosen.write:
             continue
-        hourly = short(example.run(registry, HOUR_S)[1])
+        hourly = short(example.run(registry, city, HOUR_S)[1])
         demand_at = write_demand(example, rows, registry) if example.writes_demand else DEMAND_AT
         document = {"demand_at": demand_at, "week": short(rows), "hourly": hourly}
         path = EXAMPLES / example.name / "result.json"

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from telemetryd.allocate.demand_file import Demand
-from telemetryd.assure.offered import Offered, join
+from telemetryd.assure.offered import Floats, Offered, join
 from telemetryd.assure.sources import counted, is_elastic
 from telemetryd.ingest.generate.city import Load
 from telemetryd.ingest.generate.city_model import build_city
@@ -22,73 +22,76 @@ _NOISE: Final = 0.08
 _SEED: Final = 1
 
 
-def modelled(
-    registry: Registry,
-    traffic_dir: Path,
-    places: Sequence[tuple[str, str, str]],
-    start_ns: int,
-    steps: int,
-    step_s: float,
-    seed: int = _SEED,
-) -> Offered:
-    """Return what a city's applications send over some links.
+class Modelled:
+    """A city's traffic by its traffic files, for any time.
 
     Parameters
     ----------
-    traffic_dir:
-        Traffic files (``policies/example-city/traffic``).
-    places:
-        (link, direction, whose traffic: ``department`` or ``peer_department``).
-    start_ns, steps, step_s:
-        Begin of the first step, how many, and how long; a step has the rates of its middle.
+    registry, traffic_dir:
+        The city, and its traffic files (``policies/example-city/traffic``).
     seed:
         Of the variation from step to step.
 
     Raises
     ------
     InputError
-        If the files are not valid.
+        If the files are not valid, or do not fit the registry.
     """
-    traffic = load_traffic(traffic_dir)
-    city = build_city(registry, traffic)
-    load = Load(traffic, city, ZoneInfo(registry.city.time_zone), seed)
-    model = city.model
-    rates = np.empty((steps, len(traffic.applications)))
-    step_ns = round(step_s * 1e9)
-    for step in range(steps):
-        begin = start_ns + step * step_ns
-        noise = np.random.default_rng((seed, begin // step_ns)).uniform(1 - _NOISE, 1 + _NOISE, rates.shape[1])
-        rates[step] = load.application_rates(begin + step_ns // 2) * noise
-    parts = []
-    for link, direction, whose in places:
-        where = counted(registry, link, direction)
+
+    def __init__(self, registry: Registry, traffic_dir: Path, seed: int = _SEED) -> None:
+        traffic = load_traffic(traffic_dir)
+        self._registry = registry
+        self._city = build_city(registry, traffic)
+        self._load = Load(traffic, self._city, ZoneInfo(registry.city.time_zone), seed)
+        self._seed = seed
+        self._applications = len(traffic.applications)
+
+    def offered(self, places: Sequence[tuple[str, str, str]], start_ns: int, steps: int, step_s: float) -> Offered:
+        """Return what the city's applications send over some links; a step has the rates of its middle.
+
+        Parameters
+        ----------
+        places:
+            (link, direction, whose traffic: ``department`` or ``peer_department``).
+        start_ns, steps, step_s:
+            Begin of the first step, how many, and how long.
+        """
+        rates = np.empty((steps, self._applications))
+        step_ns = round(step_s * 1e9)
+        for step in range(steps):
+            begin = start_ns + step * step_ns
+            random = np.random.default_rng((self._seed, begin // step_ns))
+            noise = random.uniform(1 - _NOISE, 1 + _NOISE, self._applications)
+            rates[step] = self._load.application_rates(begin + step_ns // 2) * noise
+        return join([self._part(place, rates, start_ns, step_s) for place in places])
+
+    def _part(self, place: tuple[str, str, str], rates: Floats, start_ns: int, step_s: float) -> Offered:
+        link, direction, whose = place
+        where = counted(self._registry, link, direction)
+        model = self._city.model
         if where.table == "totals":
             tables = [(model.totals_keys, model.hop_totals)]
         else:
             tables = [(model.link_keys, model.hop_link_in), (model.link_keys, model.hop_link_out)]
         found: dict[tuple[str, str], int] = {}
-        weights: list[np.ndarray] = []
+        weights: list[Floats] = []
         for table, codes in tables:
             columns = _columns(table, where.links, where.direction, whose, found)
-            while len(weights) < len(found):
-                weights.append(np.zeros(rates.shape[1]))
+            weights += [np.zeros(self._applications) for _ in range(len(found) - len(weights))]
             for hop in np.flatnonzero(codes >= 0).tolist():
                 column = columns.get(int(codes[hop]))
                 if column is not None:
                     flow = model.hop_flow[hop]
-                    weights[column][city.application[flow]] += city.share[flow]
-        matrix = np.array(weights).reshape(len(found), rates.shape[1])
-        parts.append(
-            Offered(
-                tuple(Demand(link, direction, department, application, 0) for department, application in found),
-                start_ns,
-                step_s,
-                rates @ matrix.T,
-                np.array([is_elastic(registry, application) for _, application in found], np.bool_),
-                np.ones(steps, np.bool_),
-            )
+                    weights[column][self._city.application[flow]] += self._city.share[flow]
+        matrix = np.array(weights).reshape(len(found), self._applications)
+        return Offered(
+            tuple(Demand(link, direction, department, application, 0) for department, application in found),
+            start_ns,
+            step_s,
+            rates @ matrix.T,
+            np.array([is_elastic(self._registry, application) for _, application in found], np.bool_),
+            np.ones(len(rates), np.bool_),
         )
-    return join(parts)
 
 
 def _columns(

@@ -176,7 +176,7 @@ class Source:
         return self._stored(self.store, known, places, zone)
 
     def _modelled(self, known: Registry, places: list[tuple[str, str, str]], zone: ZoneInfo) -> Offered:
-        from telemetryd.assure.modelled import modelled
+        from telemetryd.assure.modelled import Modelled
         from telemetryd.store.offered import MOST_STEPS
 
         if self.from_time is None or self.to_time is None:
@@ -190,7 +190,7 @@ class Source:
         if not 1 <= steps <= MOST_STEPS:
             raise InputError(f"--from and --to hold {steps} steps: 1 to {MOST_STEPS:,} can be simulated")
         assert self.traffic is not None
-        return modelled(known, self.traffic, places, begin, steps, step_ns / _NS)
+        return Modelled(known, self.traffic).offered(places, begin, steps, step_ns / _NS)
 
     def _captured(self, known: Registry, places: list[tuple[str, str, str]], zone: ZoneInfo) -> Offered:
         from tempfile import TemporaryDirectory

@@ -10,6 +10,9 @@ from xml.etree import ElementTree
 import pytest
 
 from telemetryd.cli.main import main
+from telemetryd.ingest.capture_writer import CaptureWriter
+from telemetryd.ingest.generate.plan import write_registry
+from telemetryd.ingest.generate.profiles import known_truth
 from telemetryd.schema import Direction, Names, Table
 from telemetryd.store.embedded import Store
 from tests.policy_case import broken, write
@@ -190,3 +193,29 @@ def test_demand_is_estimated_from_the_store(
     assert leaf(rows, "exam")["demand_bps"] == leaf(full, "exam")["demand_bps"]
     code, _, err = run(capsys, "demand", *common, "--headroom", "1.01")
     assert (code, "would seem short" in err) == (2, True)
+
+
+def test_a_capture_is_simulated_to_the_octet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With every packet sampled, what is offered on a link is what was really sent over it; a narrow ceiling cuts it."""
+    (tmp_path / "registry").mkdir()
+    write_registry(tmp_path / "registry", departments=6, applications=20, cores=2)
+    sent = 0
+    with CaptureWriter(tmp_path / "all.pcap") as writer:
+        for block in known_truth(5, 1, 3, packets_per_s=300, departments=6, applications=20, cores=2):
+            writer.write(block.buffer, block.offsets, block.lengths, block.ts_ns)
+            links = block.truth.link_usage.totals(("link", "direction"))
+            sent += links.get(("core-00-servers", "out"), (0, 0))[1]
+    path = tmp_path / "policy.yaml"
+    path.write_text(
+        "version: 1\npolicy: plan\nlinks: [core-00-servers]\ndirection: out\ntree: [department]\n"
+        "departments:\n  - {department: department-000, ceiling: 1 kbit/s}\n"
+    )
+    options = ("--capture", tmp_path / "all.pcap", "-r", tmp_path / "registry", "--step", "1s", "--json")
+    code, out, err = run(capsys, "simulate", "--policy", path, *options)
+    assert code == 0, err
+    document = json.loads(out)
+    (link,) = document["links"]
+    assert document["steps"] == 3
+    assert link["total"]["mean_bps"]["old"] * 3 / 8 == pytest.approx(sent, rel=1e-9)
+    first = next(row for row in link["departments"] if row["department"] == "department-000")
+    assert first["mean_bps"]["new"] <= 1000 < first["mean_bps"]["old"]

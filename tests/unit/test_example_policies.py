@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.examples import CASES, EXAMPLES, HOUR_S, REGISTRY, Example, short
+from benchmarks.examples import CASES, EXAMPLES, HOUR_S, REGISTRY, TRAFFIC, Example, short
 from telemetryd.allocate.answer import leaf_rows
 from telemetryd.allocate.demand_file import read_demand
 from telemetryd.allocate.place import place
+from telemetryd.assure.modelled import Modelled
 from telemetryd.assure.offered import Offered
 from telemetryd.policy.admission import admit
 from telemetryd.policy.load import load_policies
@@ -28,9 +29,14 @@ def registry() -> Registry:
 
 
 @pytest.fixture(scope="module")
-def results(registry: Registry) -> Results:
+def city(registry: Registry) -> Modelled:
+    return Modelled(registry, TRAFFIC)
+
+
+@pytest.fixture(scope="module")
+def results(registry: Registry, city: Modelled) -> Results:
     """Simulate every example in steps of an hour; the city is built once."""
-    return {example.name: example.run(registry, HOUR_S)[1] for example in CASES}
+    return {example.name: example.run(registry, city, HOUR_S)[1] for example in CASES}
 
 
 def document(example: Example) -> dict[str, Any]:
@@ -88,10 +94,10 @@ def test_the_most_important_lack_nothing_and_nobody_loses_who_is_more_important(
         assert not losers or min(losers) >= max(winners)
 
 
-def test_modelled_traffic_is_what_the_generator_sends(registry: Registry) -> None:
-    """The sum over a link's classes follows the traffic files: growth of all rates is growth of the sum."""
+def test_modelled_traffic_is_what_the_generator_sends(city: Modelled) -> None:
+    """A class a department and application, staff in the daytime, and what no registry lists beside it."""
     example = replace(CASES[0], end="2026-11-24")
-    offered = example.offered(registry, HOUR_S)
+    offered = example.offered(city, HOUR_S)
     assert isinstance(offered, Offered)
     assert offered.bps.shape[0] == 24
     day = offered.bps.sum(axis=1)

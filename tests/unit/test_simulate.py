@@ -179,7 +179,7 @@ def test_where_a_link_is_counted_and_who_is_elastic() -> None:
 
 def test_the_plot_is_valid_and_shows_every_side(base: Policies) -> None:
     """Well-formed SVG with both names, escaped, and a bar for who gains or loses."""
-    simulation = simulate(None, base, registry(), offered({name: rate * 300 for name, rate in CROWD.items()}))
+    simulation = simulate(None, base, registry(), offered({name: rate * 40 for name, rate in CROWD.items()}))
     (row,) = outcome(simulation)
     begin = datetime.fromtimestamp(at_ns("2026-11-20 09:00") / 1e9, ZONE)
     text = draw(simulation.links[0], row, begin, 60, ("<none>", "exit"))
