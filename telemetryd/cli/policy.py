@@ -39,13 +39,6 @@ DemandFile = Annotated[
     typer.Option("--demand", help="CSV with link, direction, department, application, demand (with units)."),
 ]
 
-app.command()(diff)
-app.command()(calendar)
-app.command()(simulate)
-app.command()(demand)
-app.command()(record)
-app.command()(history)
-
 
 @app.command()
 def check(policies: Files, registry: Directory = None, at: At = None, as_json: AsJson = False) -> None:
@@ -205,6 +198,14 @@ def explain_rate(
     if not chains:
         note(f"{who} has no demand on a link of these policies")
         raise typer.Exit(1)
+
+
+app.command()(diff)
+app.command()(calendar)
+app.command()(simulate)
+app.command()(demand)
+app.command()(record)
+app.command()(history)
 
 
 @app.command()
