@@ -31,6 +31,8 @@ LOOKS: Final = 12
 #: First connections are spread over so long for each target, up to a limit: no herd after a restart.
 SPREAD_S: Final = 0.02
 LONGEST_SPREAD_S: Final = 10.0
+#: What is shown of the targets is so old at most: many ask, and of hundreds of targets it is no little work.
+SHOWN_S: Final = 0.5
 #: Targets that health names; the others are counted.
 NAMED: Final = 8
 
@@ -138,6 +140,7 @@ class Subscriber(Component):
         self._by_number: dict[int, TargetPlan] = {}
         self._next_number = 0
         self._semaphore: asyncio.Semaphore | None = None
+        self._shown: tuple[float, list[TargetCounters]] = (-SHOWN_S, [])  # when, monotonic
         self._wake = asyncio.Event()
 
     def stop(self) -> None:
@@ -173,8 +176,11 @@ class Subscriber(Component):
         self._empty()
 
     def counters(self) -> list[TargetCounters]:
-        """Return how every target is, in the order of the plans."""
-        return [self._running[name].counters() for name in self._plans if name in self._running]
+        """Return how every target is, in the order of the plans; as of a moment ago."""
+        if time.monotonic() - self._shown[0] >= SHOWN_S:
+            found = [self._running[name].counters() for name in self._plans if name in self._running]
+            self._shown = time.monotonic(), found
+        return self._shown[1]
 
     def health(self) -> Health:
         """Degraded with the first reason of each target that is not well."""

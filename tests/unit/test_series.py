@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from telemetryd.aggregate.interval import interval
 from telemetryd.errors import StoreError
-from telemetryd.schema import KEY_COLUMNS, SUM_COLUMNS, Names, Table
+from telemetryd.schema import INTERFACE_COLUMNS, KEY_COLUMNS, SUM_COLUMNS, InterfaceWindow, Names, Table
 from telemetryd.store.columns import DIRECTION_NAMES, LINK_DIRECTION_NAMES, TABLE_NAMES, kept
 from telemetryd.store.line_text import LONGEST_NAME, key_text, measurement_text, plain
 from telemetryd.store.series import MEASUREMENTS, OTHER, USAGE, span_name
@@ -255,3 +255,26 @@ def test_what_is_not_declared_is_refused() -> None:
     ):
         with pytest.raises(StoreError, match=message):
             one.rows(measurement, tags, fields, time_ns=1, span_ns=1)
+
+
+def test_interfaces_are_rendered_with_what_is_known() -> None:
+    """Rates are over the time that is covered; speed and state that are not known are left out; addresses are folded."""
+    columns = {column.name: np.full(3, 8, column.dtype) for column in INTERFACE_COLUMNS}
+    columns |= {
+        "interface": np.array([1, 0, 2], np.uint32),
+        "in_octets": np.array([1000, 2000, 3000], np.uint64),
+        "covered_ns": np.array([10**9, 4 * 10**9, 0]),
+        "capacity_bps": np.array([1e9, 0.0, 0.0]),
+        "up": np.array([0, 1, 2], np.uint8),
+    }
+    names = (("CR01", "b"), ("CR01", "a"), ("192.0.2.1", "ifIndex 3"))
+    window = InterfaceWindow(60 * 10**9, 10 * 10**9, columns, names)
+    points = parse_lines(SeriesRenderer(CardinalityGuard(1000)).interfaces(window))
+    assert {point.time_ns for point in points} == {60 * 10**9}
+    assert {point.tags["span"] for point in points} == {"10s"}
+    by_name = {(point.tags["device"], point.tags["interface"]): point.fields for point in points}
+    a, b, other = by_name["CR01", "a"], by_name["CR01", "b"], by_name["other", "ifIndex 3"]
+    assert (a["in_octets"], a["in_bits_per_second"], a["capacity_bps"], a["up"]) == (1000, 8000, 1e9, 0)
+    assert (b["in_bits_per_second"], b["seconds"], b["up"]) == (4000, 4, 1)
+    assert "capacity_bps" not in b
+    assert other["in_octets"] == 3000 and not {"in_bits_per_second", "up"} & other.keys()
