@@ -12,7 +12,8 @@ import numpy as np
 
 from telemetryd.assure.closed_loop import Floats
 from telemetryd.assure.outcome import totals
-from telemetryd.assure.simulate import LinkCourse
+from telemetryd.assure.simulate import LinkCourse, class_sums
+from telemetryd.policy.outline import PROTECTED
 
 WIDTH: Final = 860.0
 LEFT: Final = 84.0
@@ -57,10 +58,27 @@ def draw(course: LinkCourse, figures: dict[str, Any], begin: datetime, step_s: f
         (new, NEW, sums["delivered_new"]),
     ]
     parts += _lines(10, f"{where}: offered and delivered", load, course.capacity_bps.astype(np.float64), begin, step_s)
-    missing = [(old, OLD, sums["missing_old"]), (new, NEW, sums["missing_new"])]
-    parts += _lines(PANEL + 56, f"{where}: missing", missing, None, begin, step_s)
+    title, lacks = _missing(course)
+    missing = [(old, OLD, lacks[0]), (new, NEW, lacks[1])]
+    parts += _lines(PANEL + 56, f"{where}: {title}", missing, None, begin, step_s)
     parts += _bars(2 * (PANEL + 46) + 10, f"{where}: mean gain or loss in contended minutes, {new} against {old}", bars)
     return "\n".join([*parts, "</svg>\n"])
+
+
+def _missing(course: LinkCourse) -> tuple[str, tuple[Floats, Floats]]:
+    """Return what is missing under each side, shape (t,), of all but the least important: that is what a policy moves.
+
+    In total about the same is missing whatever the policy: a full link is full.
+    """
+    by_side = [class_sums(course, one.wanted - one.delivered) for one in course.courses]
+    levels = sorted({level for level, _ in by_side[0] if level != PROTECTED})
+    last = levels[-1] if len(levels) > 1 else ""
+    nothing = np.zeros(len(course.offered))
+    old, new = (
+        np.sum([values for (level, _), values in sums.items() if level != last] or [nothing], axis=0)
+        for sums in by_side
+    )
+    return f"missing{f', but for importance {last}' if last else ''}", (old, new)
 
 
 def _lines(
@@ -164,7 +182,7 @@ def _ticks(begin: datetime, steps: int, step_s: float) -> list[tuple[float, str]
     while True:
         at = midnight + timedelta(hours=first)
         place = (at - begin).total_seconds() / step_s
-        if place > steps:
+        if place > 0.97 * steps:  # its label would not fit
             return found
         found.append(
             (place, f"{at:%a %d %b}" if distance >= 24 else f"{at:%H:%M}" if hours <= 24 else f"{at:%a %H:%M}")
