@@ -36,6 +36,8 @@ class Demand:
         Given, or "": then the class is the application's, and the region that of the department's networks.
     peer_department:
         The other end, for policies that charge it.
+    also:
+        Further (link, direction) that the same traffic crosses.
     """
 
     link: str
@@ -46,6 +48,12 @@ class Demand:
     service_class: str = ""
     region: str = ""
     peer_department: str = ""
+    also: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def crosses(self) -> tuple[tuple[str, str], ...]:
+        """Every (link, direction) that it crosses."""
+        return (self.link, self.direction), *self.also
 
 
 def read_demand(path: Path, registry: Registry) -> tuple[list[Demand], list[Problem]]:
@@ -100,9 +108,18 @@ def parse_demand(text: str, file: str, registry: Registry) -> tuple[list[Demand]
             before = row[: header.index(name)]
             return file, line, 1 + sum(len(cell) + 1 for cell in before)
 
-        if cells["link"] not in links:
-            remedy = suggest(cells["link"], links, "name a link or link group of the registry")
-            problems.append(Problem(*at("link"), f"unknown link {show(cells['link'])}", remedy))
+        path = _path(cells["link"], cells["direction"])
+        for link, way in path:
+            if link not in links:
+                remedy = suggest(link, links, "name a link or link group of the registry")
+                problems.append(Problem(*at("link"), f"unknown link {show(link)}", remedy))
+            if way not in ("in", "out") and way != cells["direction"]:
+                problems.append(
+                    Problem(*at("link"), f"{show(way)} is no direction", 'write such as "exit:in + dc:out"')
+                )
+        if len({link for link, _ in path}) < len(path):
+            problems.append(Problem(*at("link"), "a link is crossed twice", "name each link once"))
+        cells["link"], cells["direction"] = path[0]
         if cells["direction"] not in ("in", "out"):
             problems.append(
                 Problem(*at("direction"), f"{show(cells['direction'])} is no direction", 'write "in" or "out"')
@@ -121,10 +138,16 @@ def parse_demand(text: str, file: str, registry: Registry) -> tuple[list[Demand]
                 remedy = suggest(cells[name], known, "it belongs to what nothing names")
                 warnings.setdefault((name, cells[name]), Problem(*at(name), message, remedy))
         given = {name: cells.get(name, "") for name in (*COLUMNS[:4], *OPTIONAL)}
-        demands.append(Demand(bps=bps, **given))
+        demands.append(Demand(bps=bps, also=path[1:], **given))
     if problems:
         raise ProblemsError(problems)
     return demands, list(warnings.values())
+
+
+def _path(cell: str, direction: str) -> tuple[tuple[str, str], ...]:
+    """Return the (link, direction) of a cell such as ``exit + dc:out``; who names no direction has the row's."""
+    parts = (part.strip().partition(":") for part in cell.split("+"))
+    return tuple((name.strip(), way.strip() or direction) for name, _, way in parts)
 
 
 def _check_header(header: list[str], file: str) -> list[Problem]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
@@ -116,30 +116,53 @@ def place(
     placed, unmanaged:
         One tree for each link and direction that a policy rules, and the demands on other links.
     """
-    trees: dict[tuple[str, str], Placer] = {}
-    members: dict[str, str] = {}
-    for policy in policies.policies:
-        active = active_at(policy, at.astimezone(policy.zone).replace(tzinfo=None))
-        for link in policy.file.links:
-            for direction in policy.directions:
-                capacity = capacity_bps(link, direction, registry)
-                placed = Placed(policy, link, direction, capacity)
-                trees[link, direction] = Placer(placed, outline(policy, registry, active, capacity), registry)
-            for group in registry.link_groups:
-                if group.name == link:
-                    members |= dict.fromkeys(group.members, link)
+    placers = Placers(policies, registry, at)
     unmanaged = []
     for demand in demands:
-        placer = trees.get((demand.link, demand.direction))
-        if placer is None:
-            placer = trees.get((members.get(demand.link, ""), demand.direction))
-        if placer is None:
-            unmanaged.append(demand)
-        else:
+        crossed = placers.crossed(demand)
+        for placer in crossed:
             placer.add(demand)
-    for placer in trees.values():
+        if not crossed:
+            unmanaged.append(demand)
+    for placer in placers:
         placer.add_reserved(placer.root, 0)
-    return [placer.placed for placer in trees.values()], unmanaged
+    return [placer.placed for placer in placers], unmanaged
+
+
+class Placers:
+    """The trees of all links and directions that policies rule at a moment, and whose traffic crosses which.
+
+    Parameters
+    ----------
+    policies, registry, at:
+        As for :func:`place`.
+    """
+
+    def __init__(self, policies: Policies, registry: Registry, at: datetime) -> None:
+        self._trees: dict[tuple[str, str], Placer] = {}
+        self._groups: dict[str, str] = {}
+        for policy in policies.policies:
+            active = active_at(policy, at.astimezone(policy.zone).replace(tzinfo=None))
+            for link in policy.file.links:
+                for direction in policy.directions:
+                    capacity = capacity_bps(link, direction, registry)
+                    placed = Placed(policy, link, direction, capacity)
+                    self._trees[link, direction] = Placer(placed, outline(policy, registry, active, capacity), registry)
+                for group in registry.link_groups:
+                    if group.name == link:
+                        self._groups |= dict.fromkeys(group.members, link)
+
+    def __iter__(self) -> Iterator[Placer]:
+        return iter(self._trees.values())
+
+    def crossed(self, demand: Demand) -> list[Placer]:
+        """Return the trees that a demand counts in, each once; a member of a group counts on its group."""
+        found: dict[int, Placer] = {}
+        for link, direction in demand.crosses:
+            placer = self._trees.get((link, direction)) or self._trees.get((self._groups.get(link, ""), direction))
+            if placer is not None:
+                found[id(placer)] = placer
+        return list(found.values())
 
 
 class Placer:

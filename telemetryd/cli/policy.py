@@ -18,6 +18,7 @@ from telemetryd.cli.policy_options import registry as load_registry
 from telemetryd.cli.policy_simulate import simulate
 
 if TYPE_CHECKING:
+    from telemetryd.allocate.demand_file import Demand
     from telemetryd.allocate.place import Placed
     from telemetryd.cli.output import Field, Row
     from telemetryd.errors import Problem
@@ -115,16 +116,34 @@ def show(policies: Files, registry: Directory = None, at: At = None, as_json: As
 
 @app.command()
 def allocate(
-    policies: Files, demand: DemandFile, registry: Directory = None, at: At = None, as_json: AsJson = False
+    policies: Files,
+    demand: DemandFile,
+    registry: Directory = None,
+    at: At = None,
+    network_wide: Annotated[
+        bool,
+        typer.Option(
+            "--network-wide",
+            help="Divide all links at once, too; it is done by itself where a demand crosses several.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Divide the links of the policies among the demands of a file.
+
+    A demand that crosses several links names them: "exit:in + dc:out". Such traffic gets the network-wide max-min, and
+    each flow that is short the link that is its bottleneck.
 
     Example: telemetryd policy allocate policies/examples/exit --demand policies/examples/exit/demand.csv --json
     """
     from telemetryd.allocate.answer import leaf_rows, node_rows
+    from telemetryd.allocate.crossing import crossing_rows, divide_network
     from telemetryd.cli.output import note, show_table, text, write_json
 
-    loaded, placed, unmanaged, when, warnings = _place(policies, demand, registry, at)
+    loaded, placed, unmanaged, when, warnings, known, demands = _place(policies, demand, registry, at)
+    network = None
+    if network_wide or any(len(one.crosses) > 1 for one in demands):
+        network = crossing_rows(divide_network(loaded, known, demands, when))
     leaves: list[dict[str, Any]] = []
     nodes: list[dict[str, Any]] = []
     for one in placed:
@@ -148,6 +167,7 @@ def allocate(
                 ],
                 "leaves": leaves,
                 "nodes": nodes,
+                "network": network,
                 "unmanaged": [asdict(one) for one in unmanaged],
                 "warnings": [asdict(one) for one in warnings],
             }
@@ -158,6 +178,8 @@ def allocate(
     columns = [text("link"), text("direction"), text("department"), text("application"), text("importance")]
     columns += [_rate(name) for name in ("demand", "guarantee", "ceiling", "allocation")]
     show_table([*columns, text("bound")], leaves)
+    if network is not None:
+        _show_network(network)
     if unmanaged:
         note(f"{len(unmanaged)} demands are on links without a policy here")
 
@@ -182,7 +204,7 @@ def explain_rate(
     department, slash, application = who.partition("/")
     if not slash:
         raise InputError(f'"{who}" names no application - write DEPARTMENT/APPLICATION')
-    _, placed, _, when, _ = _place(policies, demand, registry, at)
+    _, placed, _, when, *_ = _place(policies, demand, registry, at)
     chains = []
     for one in placed:
         found = [n for n, row in one.demands.items() if (row.department, row.application) == (department, application)]
@@ -223,7 +245,7 @@ def schema(
 
 def _place(
     policies: list[Path], demand: Path, registry: Path | None, at: str | None
-) -> tuple[Policies, list[Placed], list[Any], datetime, list[Problem]]:
+) -> tuple[Policies, list[Placed], list[Any], datetime, list[Problem], Registry, list[Demand]]:
     """Load everything and put the demands into the trees of the policies."""
     from zoneinfo import ZoneInfo
 
@@ -235,7 +257,7 @@ def _place(
     demands, warnings = read_demand(demand, known)
     when = moment(at, ZoneInfo(known.city.time_zone))
     placed, unmanaged = place(loaded, known, demands, when)
-    return loaded, placed, unmanaged, when, [*loaded.warnings, *warnings]
+    return loaded, placed, unmanaged, when, [*loaded.warnings, *warnings], known, demands
 
 
 def _local(policy: Policy, at: str | None, registry: Registry) -> datetime:
@@ -266,6 +288,21 @@ def conflict_problem(conflict: Conflict) -> Problem:
     path = conflict.guarantees[0][2].path or ()
     place = conflict.policy.document.where((*path, "guarantee"))
     return Problem(*place, message, remedy)
+
+
+def _show_network(network: dict[str, list[dict[str, Any]]]) -> None:
+    from telemetryd.cli.output import Field, show_table, text
+
+    def crosses(row: Row) -> str:
+        return " + ".join(f"{one['link']} {one['direction']}" for one in row["crosses"])
+
+    def bottleneck(row: Row) -> str:
+        link = row["bottleneck"]
+        return "" if link is None else f"{link['link']} {link['direction']}"
+
+    columns = [Field("crosses", crosses), text("department"), text("application"), text("importance")]
+    columns += [_rate(name) for name in ("demand", "guarantee", "ceiling", "allocation")]
+    show_table([*columns, Field("bottleneck", bottleneck)], network["flows"], "all links at once")
 
 
 def _overbooked(conflict: Conflict) -> Problem:
