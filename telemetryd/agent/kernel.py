@@ -115,7 +115,7 @@ class KernelInterfaces:
             return self._snapshot
 
     async def _read(self) -> Snapshot:
-        for _ in range(_TRIES):
+        for left in reversed(range(_TRIES)):
             try:
                 if self._socket is None:
                     self._socket = AsyncIPRoute()
@@ -135,8 +135,9 @@ class KernelInterfaces:
                 raise TelemetrydError(f"cannot read the links of the kernel: {error}") from error
             if counted.keys() != {link.index for link in self._links}:
                 self._links_of = -1  # the announcement is still on its way
-                continue
-            branches = [_branch(link, counted[link.index]) for link in self._links]
+                if left:
+                    continue
+            branches = [_branch(link, counted[link.index]) for link in self._links if link.index in counted]
             return Snapshot(ts_ns, began_s, {branch.elems: branch for branch in branches})
         raise TelemetrydError("cannot read the links of the kernel: they change all the time")
 

@@ -22,6 +22,8 @@ from telemetryd.proto import gnmi_pb2
 
 SERVICE: Final = "gnmi.gNMI"
 VERSION: Final = "0.10.0"
+#: Clients take no more than some KiB of headers, and a status is one: a path in it may be long.
+LONGEST_DETAILS: Final = 1000
 _SYNC: Final = bytes(gnmi_pb2.SubscribeResponse(sync_response=True).SerializeToString())
 
 _MODE: Final = gnmi_pb2.SubscriptionList
@@ -184,10 +186,10 @@ class Service:
         except RefusedError as refusal:
             self.counts["refused"] += 1
             self._log.info("refused", call=call, by=context.peer(), status=refusal.status.name, reason=refusal)
-            await context.abort(refusal.status, str(refusal))
+            await context.abort(refusal.status, _clipped(str(refusal)))
         except TelemetrydError as failure:
             self._log.warning("cannot answer", call=call, by=context.peer(), reason=failure)
-            await context.abort(grpc.StatusCode.UNAVAILABLE, str(failure))
+            await context.abort(grpc.StatusCode.UNAVAILABLE, _clipped(str(failure)))
 
 
 class _Sender:
@@ -225,6 +227,10 @@ async def _hear(requests: Requests) -> None:
         if not is_poll(octets):
             raise _second_subscription()
         raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, "a Poll belongs to a subscription in mode POLL")
+
+
+def _clipped(details: str) -> str:
+    return details if len(details) <= LONGEST_DETAILS else f"{details[:LONGEST_DETAILS]} ..."
 
 
 def _second_subscription() -> RefusedError:

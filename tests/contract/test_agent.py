@@ -156,6 +156,7 @@ COMMIT = gnmi_ext_pb2.Extension(commit=gnmi_ext_pb2.Commit(id="1"))
         ("Get", get_request("/", prefix=gnmi_pb2.Path(target="gw2")), "NOT_FOUND", 'no target "gw2" here'),
         ("Get", gnmi_pb2.GetRequest(path=[gnmi_pb2.Path(target="gw1")]), "INVALID_ARGUMENT", "named in the prefix"),
         ("Get", get_request(*["/interfaces"] * 1025), "INVALID_ARGUMENT", "1025 paths"),
+        ("Get", get_request("/interfaces/" + "x" * 100_000), "UNIMPLEMENTED", "/interfaces/xxx"),
         ("Get", b"\xff\xff\xff", "INVALID_ARGUMENT", "the message is no GetRequest"),
         ("Set", gnmi_pb2.SetRequest(), "UNIMPLEMENTED", "only be read"),
         ("Nothing", b"", "UNIMPLEMENTED", ""),

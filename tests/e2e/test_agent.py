@@ -135,3 +135,23 @@ def test_changes_are_told(pair: Pair) -> None:
         subscriber.wait_for("delete [name=t2]/state/oper-status")
         subscriber.wait_for("delete [name=t1]/state/oper-status")
         assert agent.terminate() == 0
+
+
+def test_links_that_come_and_go_all_the_time(pair: Pair) -> None:
+    """While links are made and deleted, samples of the others come on; in the end there is what the kernel has."""
+    churn = "for i in $(seq 60); do ip link add c$i type veth peer name d$i; ip link delete c$i; done"
+    path = ("-p", "/interfaces/interface/state/counters/in-octets", "-i", "100 ms")
+    with (
+        AgentProcess("--insecure", prefix=("ip", "netns", "exec", pair.inside)) as agent,
+        Subscriber(pair, agent.port, *path) as subscriber,
+    ):
+        subscriber.wait_for("sync_response")
+        pair.run(pair.inside, "sh", "-c", churn)
+        del subscriber.lines[:]
+        pair.until(lambda: sum(line.startswith("[name=vb]") for line in subscriber.lines) > 5, "samples of vb")
+        command = [sys.executable, "-m", "telemetryd", "gnmi", "get", f"127.0.0.1:{agent.port}", "--insecure"]
+        found = pair.run(pair.inside, *command, "-p", "/interfaces/interface/name").splitlines()
+        assert sorted(line.rpartition(": ")[2] for line in found) == ["lo", "vb"]
+        assert not [
+            event for event in agent.events if event["level"] in ("error", "warning") and "TLS" not in str(event)
+        ]
