@@ -100,6 +100,9 @@ class Classes:
         )
 
 
+_FREE: Final = Cost(0, 0.0, 0.0, 1 << 60)
+
+
 def fold(classes: Classes, slots: int, previous: Partition | None = None) -> Partition:
     """Return the classes of each queue.
 
@@ -180,26 +183,32 @@ def fast(classes: Classes, slots: int) -> Partition:
 
 
 def _improve(classes: Classes, partition: Partition) -> Partition:
-    """Move or exchange single classes of the costliest queue while that makes the whole cheaper."""
+    """Move or exchange single classes, those of the costliest queue first, while that makes the whole cheaper."""
     best = (classes.total(partition), partition)
     while best[0].worst > 0 or best[0].mixed:
-        partition = best[1]
-        source = max(partition, key=classes.cost)
-        rest = [group for group in partition if group != source]
-        better = best
-        for target in rest:
-            others = [group for group in rest if group != target]
-            for member in source:
-                left = tuple(one for one in source if one != member)
-                options = [(left, (*target, member))]
-                options += [((*left, one), (*(two for two in target if two != one), member)) for one in target]
-                for one, two in options:
-                    found = canonical([*others, one, two])
-                    better = min(better, (classes.total(found), found))
-            for member in target:
-                found = canonical([*others, (*source, member), tuple(one for one in target if one != member)])
-                better = min(better, (classes.total(found), found))
-        if better == best:
+        for source in sorted(best[1], key=lambda group: (classes.cost(group), group), reverse=True):
+            better = min(_neighbours(classes, best[1], source), default=best)
+            if better < best:
+                best = better
+                break
+        else:
             break
-        best = better
     return best[1]
+
+
+def _neighbours(classes: Classes, partition: Partition, source: tuple[int, ...]) -> Iterable[tuple[Cost, Partition]]:
+    """Yield what a move into or out of a queue, or an exchange with it, leads to."""
+    if classes.cost(source) <= _FREE:
+        return
+    for target in partition:
+        if target == source:
+            continue
+        others = [group for group in partition if group not in (source, target)]
+        pairs = [((*source, member), tuple(one for one in target if one != member)) for member in target]
+        for member in source:
+            left = tuple(one for one in source if one != member)
+            pairs.append((left, (*target, member)))
+            pairs += [((*left, one), (*(two for two in target if two != one), member)) for one in target]
+        for one, two in pairs:
+            found = canonical([*others, one, two])
+            yield classes.total(found), found

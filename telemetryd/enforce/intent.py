@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from telemetryd.allocate.divide import Allocation
 from telemetryd.allocate.place import Placed
 from telemetryd.enforce.match import Match, dscp_matches, matches_of
-from telemetryd.policy.outline import PROTECTED
+from telemetryd.policy.outline import PROTECTED, REST, Rule
 from telemetryd.registry.models import Device, Registry
 
 #: Of a contract inbound from outside of the city: shaped inside, so that the provider's queue stays empty.
@@ -45,6 +45,10 @@ class ClassIntent:
         How its packets are known; none: it is what no other class matches.
     coarse:
         How those of its whole service class are known by their marks, for a classifier that has no room for more.
+    levels:
+        (level, name) from the link down.
+    is_named:
+        Whether the policy names it; else it is there because it has a demand.
     """
 
     name: str
@@ -59,16 +63,32 @@ class ClassIntent:
     dscp: int | None = None
     matches: tuple[Match, ...] = ()
     coarse: tuple[Match, ...] = ()
+    levels: tuple[tuple[str, str], ...] = ()
+    is_named: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class InnerIntent:
+    """An inner node of the tree above the classes: the names that lead to it, and its terms."""
+
+    names: tuple[str, ...]
+    importance: int
+    ceiling_bps: int
+    is_hard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PortIntent:
-    """A port in one direction, "in" or "out"; the rates of its classes fit into its capacity."""
+    """A port in one direction, "in" or "out"; the rates of its classes fit into its capacity.
+
+    ``inner`` holds the nodes above the classes, for devices that have a tree; the link itself is not among them.
+    """
 
     interface: str
     direction: str
     capacity_bps: int
     classes: tuple[ClassIntent, ...]
+    inner: tuple[InnerIntent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +127,16 @@ def intents(
     ports: dict[str, list[PortIntent]] = {}
     for placed, allocation in divided:
         classes = _classes(placed, allocation, registry, overload)
+        above = _inner(placed, allocation)
         members = [registry.link[name] for name in members_of(placed.link, registry)]
         side = 0 if placed.direction == "in" else 1
         capacities = apportion(placed.capacity_bps, [registry.capacity_bps(member)[side] for member in members])
         for member, capacity, own in zip(members, capacities, split(classes, capacities), strict=True):
-            ports.setdefault(member.device, []).append(PortIntent(member.interface, placed.direction, capacity, own))
+            inner = tuple(
+                replace(one, ceiling_bps=one.ceiling_bps * capacity // max(1, placed.capacity_bps)) for one in above
+            )
+            port = PortIntent(member.interface, placed.direction, capacity, own, inner)
+            ports.setdefault(member.device, []).append(port)
     return [
         DeviceIntent(
             name,
@@ -216,9 +241,31 @@ def _classes(placed: Placed, allocation: Allocation, registry: Registry, overloa
                 dscp=rule.dscp,
                 matches=matches_of(names, placed.link, placed.direction, registry),
                 coarse=dscp_matches(names.get("service_class", ""), registry),
+                levels=tuple(reversed(path)),
+                is_named=_is_written(rule) or is_protected,
             )
         )
     return sorted(classes, key=lambda one: (not one.is_protected, one.importance, one.name))
+
+
+def _is_written(rule: Rule) -> bool:
+    """Tell whether a node is there for everybody, not only because of a demand."""
+    return rule.path is not None or rule.level in (PROTECTED, REST)
+
+
+def _inner(placed: Placed, allocation: Allocation) -> list[InnerIntent]:
+    """Return the inner nodes of a link's tree, without the link."""
+    leaf = allocation.tree.is_leaf
+    return [
+        InnerIntent(
+            placed.names[number],
+            rule.importance,
+            min(rule.ceiling_bps, placed.capacity_bps),
+            rule.hard,
+        )
+        for number, rule in enumerate(placed.rules)
+        if number and not leaf[int(allocation.tree.place[number])] and _is_written(rule)
+    ]
 
 
 def _promises(allocation: Allocation) -> list[int]:

@@ -1,0 +1,289 @@
+"""`telemetryd enforce`: what devices would be configured to, from files; nothing is written to a device."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from telemetryd.cli.policy_options import AsJson, At, Directory, load, moment, note_warnings
+from telemetryd.cli.policy_options import registry as load_registry
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from telemetryd.enforce.capability import Answer
+    from telemetryd.enforce.intent import DeviceIntent
+    from telemetryd.errors import Problem
+    from telemetryd.registry.models import Registry
+
+app = typer.Typer(
+    help="Plan what devices would be configured to; nothing is written yet.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _group() -> None:
+    """Plan what devices would be configured to; nothing is written yet."""
+
+
+@app.command()
+def plan(
+    policy: Annotated[list[Path], typer.Option("--policy", "-p", help="Policy file or directory; repeat for more.")],
+    registry: Directory = None,
+    demand: Annotated[
+        Path | None,
+        typer.Option("--demand", help="CSV of demands. Default: everybody asks for all.", show_default=False),
+    ] = None,
+    device: Annotated[
+        list[str] | None, typer.Option("--device", help="Only this device; repeat for more.", show_default=False)
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against",
+            metavar="READBACK.json",
+            help="What one device has: the JSON of a Get of /qos.",
+            show_default=False,
+        ),
+    ] = None,
+    capabilities: Annotated[
+        Path | None,
+        typer.Option(
+            "--capabilities",
+            metavar="DIR",
+            help='Answers to Capabilities, DEVICE.json each: "telemetryd gnmi capabilities TARGET --json".',
+            show_default=False,
+        ),
+    ] = None,
+    deviations: Annotated[
+        list[Path] | None,
+        typer.Option("--deviations", help="Your table on top of the shipped one; repeat for more.", show_default=False),
+    ] = None,
+    at: At = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say what each class loses by sharing a queue.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Plan queues, classifiers and rates of every device that a policy's links lead over.
+
+    Example: telemetryd enforce plan -p policies/examples/exit --at "2026-11-28 09:00" --explain
+
+    Example: telemetryd enforce plan -p policies/examples/exit --device YH-DCA-XR01 --against readback.json --json
+    """
+    from telemetryd.cli.output import note, write_json
+    from telemetryd.enforce.capability import resolve
+    from telemetryd.enforce.capability_table import load_table
+    from telemetryd.errors import InputError
+
+    known = load_registry(registry)
+    table = load_table(deviations or ())
+    for name in device or ():
+        if name not in known.device:
+            raise InputError(f'--device: the registry has no device "{name}"')
+    when, wanted, warnings = _intents(policy, demand, at, known)
+    chosen = [one for one in wanted if not device or one.device in device]
+    if not chosen:
+        raise InputError(f"no link of the policies is on {', '.join(device or ['any device'])} - name another")
+    if against is not None and len(chosen) > 1:
+        raise InputError("--against is the configuration of one device - name it with --device")
+    readback = _read_json(against) if against is not None else None
+    documents = []
+    for one in chosen:
+        answer = _answer(capabilities, one.device)
+        capability = resolve(known.device[one.device], known, answer, table)
+        if capability.driver == "linux":
+            documents.append(_plan_gateway(one, capability, known))
+        else:
+            documents.append(_plan_switch(one, capability, readback, against))
+    if as_json:
+        write_json(
+            {
+                "at": when.isoformat(timespec="seconds"),
+                "demand": str(demand) if demand is not None else None,
+                "devices": documents,
+                "warnings": [asdict(warning) for warning in warnings],
+            }
+        )
+        return
+    note_warnings(warnings)
+    for document in documents:
+        _show(document, explain, against is not None)
+    if demand is None:
+        note("no demand was given: everybody is taken to ask for all, and to send three times its rate at most")
+
+
+def _intents(
+    policy: list[Path], demand: Path | None, at: str | None, known: Registry
+) -> tuple[datetime, list[DeviceIntent], list[Problem]]:
+    """Divide every link of the policies, and return what each device shall do."""
+    from zoneinfo import ZoneInfo
+
+    from telemetryd.allocate.demand_file import read_demand
+    from telemetryd.allocate.place import place
+    from telemetryd.enforce.contention import full_demands
+    from telemetryd.enforce.intent import OVERLOAD, intents, usable_bps
+
+    loaded = load(policy, known)
+    when = moment(at, ZoneInfo(known.city.time_zone))
+    warnings = list(loaded.warnings)
+    if demand is not None:
+        demands, more = read_demand(demand, known)
+        warnings += more
+    else:
+        demands = full_demands(loaded, known, when)
+    placed, _ = place(loaded, known, demands, when)
+    for one in placed:
+        one.capacity_bps = usable_bps(one, known)
+    divided = [(one, one.allocate()) for one in placed]
+    return when, intents(divided, known, OVERLOAD if demand is None else None), warnings
+
+
+def _answer(directory: Path | None, device: str) -> Answer | None:
+    from telemetryd.enforce.capability import answer_from_document
+    from telemetryd.errors import InputError
+
+    path = directory / f"{device}.json" if directory is not None else None
+    if path is None or not path.exists():
+        return None
+    try:
+        return answer_from_document(_read_json(path))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _read_json(path: Path) -> Any:
+    from telemetryd.errors import Problem, ProblemsError
+
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        problem = Problem(str(path), 0, 0, f"cannot be read: {error.strerror}", "check name and permissions")
+    except UnicodeDecodeError:
+        problem = Problem(str(path), 0, 0, "is not UTF-8 text", "save the file as UTF-8")
+    except json.JSONDecodeError as error:
+        remedy = "give the JSON as the device sent it"
+        problem = Problem(str(path), error.lineno, error.colno, f"is no JSON: {error.msg}", remedy)
+    except RecursionError:
+        problem = Problem(str(path), 0, 0, "is nested too deep", "give the JSON as the device sent it")
+    raise ProblemsError([problem])
+
+
+def _plan_switch(one: DeviceIntent, capability: Any, readback: Any, against: Path | None) -> dict[str, Any]:
+    from telemetryd.enforce.diff import diff
+    from telemetryd.enforce.explain import capability_row, cost_rows, queue_rows, write_rows
+    from telemetryd.enforce.plan import plan_device
+    from telemetryd.enforce.readback import read_back
+    from telemetryd.errors import InputError
+
+    made = plan_device(one, capability)
+    try:
+        have = read_back(readback) if against is not None else {}
+    except InputError as error:
+        raise InputError(f"{against}: {error}") from None
+    change = diff(have, made.leaves)
+    return {
+        "device": one.device,
+        "driver": capability.driver,
+        "export_only": list(capability.export_only),
+        "capability": capability_row(capability),
+        "queues": queue_rows(made),
+        "costs": cost_rows(made),
+        "notes": list(made.notes),
+        "writes": write_rows(change),
+        "conflicts": [found._asdict() for found in change.conflicts],
+    }
+
+
+def _plan_gateway(one: DeviceIntent, capability: Any, known: Registry) -> dict[str, Any]:
+    from telemetryd.enforce.explain import capability_row, class_rows, operation_rows
+    from telemetryd.enforce.gateway import diff_objects, plan_port
+
+    made = [plan_port(port, capability, known) for port in one.ports]
+    return {
+        "device": one.device,
+        "driver": capability.driver,
+        "export_only": list(capability.export_only),
+        "capability": capability_row(capability),
+        "classes": [row for port in made for row in class_rows(one.device, port)],
+        "notes": [note for port in made for note in port.notes],
+        "operations": [
+            {"interface": port.interface, "direction": port.direction, **row}
+            for port in made
+            for row in operation_rows(diff_objects({}, port.objects))
+        ],
+    }
+
+
+def _show(document: dict[str, Any], explain: bool, compared: bool) -> None:
+    """Print one device for people."""
+    from telemetryd.cli.output import Field, show_table, text
+
+    reasons = document["export_only"]
+    print(f"{document['device']}: " + (f"export only, {'; '.join(reasons)}" if reasons else "may be written to"))
+    columns = [text("interface"), text("direction")]
+    if document["driver"] == "linux":
+        columns += [Field("class", _node), _rate("rate"), _rate("ceiling"), text("priority")]
+        show_table(columns, document["classes"])
+        counts: dict[str, int] = {}
+        for row in document["operations"]:
+            counts[row["kind"]] = counts.get(row["kind"], 0) + 1
+        print(f"{', '.join(f'{count} {kind}' for kind, count in counts.items())}: all to be made\n")
+        return
+    columns += [text("queue"), _rate("rate"), _rate("ceiling"), Field("classes", _classes)]
+    show_table(columns, document["queues"])
+    if explain:
+        show_table(
+            [text("class"), text("queue"), Field("beside it", _beside), _rate("promise"), _rate("sure"),
+             Field("missing", lambda row: f"{row['missing']:.1%}".replace("%", " %"), right=True),
+             _rate("ceiling"), _rate("may_reach", "may reach")],
+            document["costs"],
+            title="What sharing a queue costs, when all others in it send their most",
+        )  # fmt: skip
+        for line in document["notes"]:
+            print(f"  {line}")
+        print(f"  {_FAMILIES}")
+    if compared:
+        show_table(
+            [text("step"), Field("path", lambda row: str(row["path"])), text("old"), text("new")], document["writes"]
+        )
+    for found in document["conflicts"]:
+        print(f"  {found['path']} is {found['found']}, which is not ours: left alone until it is adopted")
+    steps: dict[str, int] = {}
+    for row in document["writes"]:
+        steps[row["step"]] = steps.get(row["step"], 0) + 1
+    what = ", ".join(f"{step} {count}" for step, count in steps.items())
+    print(f"{len(document['writes'])} writes{f': {what}' if what else ''}\n")
+
+
+_FAMILIES = "IPv4 and IPv6 packets of a class share its queue: its rate is that of both together"
+
+
+def _node(row: Any) -> str:
+    name = row["node"][-1] if row["node"] else "(port)"
+    return "  " * len(row["node"]) + (name or "-")
+
+
+def _classes(row: Any) -> str:
+    names = row["classes"]
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return f"{shown}, and what nothing matches" if row["has_rest"] else shown
+
+
+def _beside(row: Any) -> str:
+    return (
+        f"{len(row['shares_with'])}: {', '.join(row['shares_with'][:2])}{' ...' if len(row['shares_with']) > 2 else ''}"
+    )
+
+
+def _rate(name: str, title: str | None = None) -> Any:
+    from telemetryd.cli.output import Field
+    from telemetryd.config.units import format_rate
+
+    return Field(title or name, lambda row: format_rate(row[f"{name}_bps"]), right=True)
