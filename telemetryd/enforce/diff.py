@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from telemetryd.enforce.names import PORT, Leaves, Value, ours, slot_of
+from telemetryd.enforce.names import PORT, Leaves, Value, is_ours, slot_of
 
 STEPS: Final = ("lower", "make", "raise", "move", "remove")
 _POLICY = "/qos/scheduler-policies/scheduler-policy["
@@ -71,23 +71,22 @@ def diff(have: Leaves, want: Leaves, adopt: Collection[str] = ()) -> Difference:
     adopt:
         Attachment points, as :func:`telemetryd.enforce.names.slot_of` writes them, that may be taken from others.
     """
-    own = ours(have)
-    conflicts, blocked = _conflicts(have, own, want, adopt)
-    wanted = want if not conflicts else {path: value for path, value in want.items() if not _is_below(path, blocked)}
-    gone = [path for path in own if path not in wanted]
-    remade = _remade(own, wanted)
+    changed = [path for path, value in want.items() if have.get(path) != value]
+    conflicts, blocked = _conflicts(changed, have, want, adopt)
+    if conflicts:
+        want = {path: value for path, value in want.items() if not _is_below(path, blocked)}
+        changed = [path for path in changed if path in want]
+    gone = [path for path in sorted(have.keys() - want.keys()) if is_ours(path, have)]
+    remade = frozenset(_scheduler_of(path) for path in (*changed, *gone) if path in have and _is_kind(path))
+    if remade:
+        changed = [path for path, value in want.items() if have.get(path) != value or _scheduler_of(path) in remade]
     steps: dict[str, list[Write]] = {name: [] for name in STEPS}
-    for path, value in wanted.items():
-        old = have.get(path)
-        scheduler = _scheduler_of(path) if remade else ""
-        if scheduler in remade and scheduler:
-            old = None
-        if old == value:
-            continue
-        steps[_step(path, old, value, own)].append(Write(path, value, old))
-    for root in _roots(gone, wanted, remade):
+    for path in changed:
+        old = have.get(path) if not remade or _scheduler_of(path) not in remade else None
+        steps[_step(path, old, want[path], have)].append(Write(path, want[path], old))
+    for root in _roots(gone, want, remade):
         is_scheduler = root.startswith(_POLICY) and "/schedulers/" in root
-        steps["lower" if is_scheduler else "remove"].append(Write(root, None, own.get(root)))
+        steps["lower" if is_scheduler else "remove"].append(Write(root, None, have.get(root)))
     # Lowering: first rates, since no ceiling may fall below its rate; raising the other way round.
     steps["lower"].sort(key=lambda write: (write.value is not None, _rank(write.path, ("/config/cir", "/config/pir"))))
     steps["raise"].sort(key=lambda write: _rank(write.path, ("", "/config/pir", "/config/cir")))
@@ -120,42 +119,32 @@ def _scheduler_of(path: str) -> str:
 
 
 def _conflicts(
-    have: Leaves, own: Leaves, want: Leaves, adopt: Collection[str]
+    changed: Iterable[str], have: Leaves, want: Leaves, adopt: Collection[str]
 ) -> tuple[list[Conflict], frozenset[str]]:
     """Return what others hold, and the nodes that are left alone because of it."""
     conflicts, blocked = [], set()
-    for path, value in want.items():
-        if not path.startswith(PORT):
-            continue
+    for path in changed:
         found = have.get(path)
-        if found is None or found == value or path in own:
+        if found is None or not path.startswith(PORT) or is_ours(path, have):
             continue
         slot = slot_of(path)
         if slot and (slot in adopt or not path.endswith("/config/name")):
             continue
-        conflicts.append(Conflict(path, value, found))
+        conflicts.append(Conflict(path, want[path], found))
         blocked.add(slot or path)
     return conflicts, frozenset(blocked)
 
 
-def _remade(own: Leaves, wanted: Leaves) -> frozenset[str]:
-    """Return the schedulers whose kind changes: they go as a whole and come anew."""
-    found = set()
-    for path, value in own.items():
-        if (
-            path.startswith(_POLICY)
-            and path.endswith(("/config/type", "/config/priority"))
-            and wanted.get(path) != value
-        ):
-            found.add(_scheduler_of(path))
-    return frozenset(found)
+def _is_kind(path: str) -> bool:
+    """Tell whether a leaf says what kind of scheduler it is: with another kind it goes as a whole and comes anew."""
+    return path.startswith(_POLICY) and path.endswith(("]/config/type", "]/config/priority"))
 
 
-def _step(path: str, old: Value | None, value: Value, own: Leaves) -> str:
+def _step(path: str, old: Value | None, value: Value, have: Leaves) -> str:
     """Return the step that a write belongs to."""
     if path.startswith(_POLICY):
         name = path[: path.index("]") + 1]
-        if f"{name}/config/name" not in own:
+        if f"{name}/config/name" not in have:
             return "make"
         if path.endswith(_RATE[:2]) and isinstance(old, int) and isinstance(value, int) and value < old:
             return "lower"

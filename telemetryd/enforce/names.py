@@ -58,15 +58,16 @@ def is_queue_of_port(path: str) -> bool:
     return path.startswith(PORT) and f"/output/queues/queue[name={PREFIX}" in path
 
 
+def is_ours(path: str, leaves: Leaves) -> bool:
+    """Tell whether a leaf is ours: of our objects, or of an attachment point that names one of them."""
+    if path.startswith(OURS):
+        return True
+    if not path.startswith(PORT):
+        return False
+    slot = slot_of(path)
+    return str(leaves.get(f"{slot}/config/name", "")).startswith(PREFIX) if slot else is_queue_of_port(path)
+
+
 def ours(leaves: Leaves) -> dict[str, Value]:
-    """Return the leaves that are ours: our objects, and the attachment points that name one of them."""
-    held = {
-        slot
-        for path, value in leaves.items()
-        if path.endswith("/config/name") and str(value).startswith(PREFIX) and (slot := slot_of(path))
-    }
-    return {
-        path: value
-        for path, value in leaves.items()
-        if path.startswith(OURS) or (path.startswith(PORT) and (slot_of(path) in held or is_queue_of_port(path)))
-    }
+    """Return the leaves that are ours."""
+    return {path: value for path, value in leaves.items() if is_ours(path, leaves)}

@@ -13,8 +13,7 @@ capacity or the policy, not the rate: then a changed rate is one leaf.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from telemetryd.enforce.capability import Capability
 from telemetryd.enforce.match import Match, Ports
@@ -37,8 +36,7 @@ BURST_MS: Final = 10
 _LEAST_BURST: Final = 16_000
 
 
-@dataclass(frozen=True, slots=True)
-class QueueRate:
+class QueueRate(NamedTuple):
     """What a queue gets on a port.
 
     Attributes
@@ -170,15 +168,17 @@ def scheduler_leaves(
         octets = min(one.burst_octets or burst, capability.most_burst_octets)
         leaves[f"{own}/config/sequence"] = one.queue + 1
         leaves[f"{own}/config/type"] = "TWO_RATE_THREE_COLOR" if has_two else "ONE_RATE_TWO_COLOR"
-        leaves[f"{own}/inputs/input[id={name}]/config/id"] = name
-        leaves[f"{own}/inputs/input[id={name}]/config/input-type"] = "QUEUE"
-        leaves[f"{own}/inputs/input[id={name}]/config/queue"] = name
+        entry = f"{own}/inputs/input[id={name}]/config"
+        leaves[f"{entry}/id"] = name
+        leaves[f"{entry}/input-type"] = "QUEUE"
+        leaves[f"{entry}/queue"] = name
         leaves[f"{own}/output/config/output-type"] = "INTERFACE"
         if has_two:
-            leaves[f"{own}/two-rate-three-color/config/cir"] = one.cir_bps
-            leaves[f"{own}/two-rate-three-color/config/pir"] = one.pir_bps
-            leaves[f"{own}/two-rate-three-color/config/bc"] = octets
-            leaves[f"{own}/two-rate-three-color/config/be"] = octets
+            entry = f"{own}/two-rate-three-color/config"
+            leaves[f"{entry}/cir"] = one.cir_bps
+            leaves[f"{entry}/pir"] = one.pir_bps
+            leaves[f"{entry}/bc"] = octets
+            leaves[f"{entry}/be"] = octets
             if is_input:
                 leaves[f"{own}/two-rate-three-color/violate-action/config/drop"] = True
         else:

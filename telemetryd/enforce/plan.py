@@ -328,8 +328,8 @@ def _rates(
     by_name = {one.name: one for one in port.classes}
     members = [[by_name[name] for name in names if name in by_name] for names in groups]
     step = capability.rate_step_bps
-    wanted = [sum(one.rate_bps for one in own) for own in members]
-    promised = [sum(one.promise_bps for one in own) for own in members]
+    wanted = [sum([one.rate_bps for one in own]) for own in members]
+    promised = [sum([one.promise_bps for one in own]) for own in members]
     try:
         rates = fit(wanted, promised, port.capacity_bps, step, capability.least_rate_bps)
     except InputError as error:
@@ -345,19 +345,17 @@ def _rates(
                 )
     result = []
     for number, (own, rate) in enumerate(zip(members, rates, strict=True)):
-        most = min(port.capacity_bps, sum(one.ceiling_bps for one in own) if own else port.capacity_bps)
-        is_hard = bool(own) and all(one.is_hard for one in own)
-        bursts = [one.burst_octets for one in own if one.burst_octets is not None]
-        result.append(
-            driver.QueueRate(
-                number,
-                rate,
-                rate if is_hard else max(rate, down(most, step)),
-                max(bursts) if bursts else None,
-                shares[number],
-                bool(own) and all(one.is_protected for one in own),
-            )
-        )
+        most, is_hard, is_protected = 0, bool(own), bool(own)
+        burst: int | None = None
+        for one in own:
+            most += one.ceiling_bps
+            is_hard &= one.is_hard
+            is_protected &= one.is_protected
+            if one.burst_octets is not None:
+                burst = max(burst or 0, one.burst_octets)
+        most = min(port.capacity_bps, most) if own else port.capacity_bps
+        ceiling = rate if is_hard else max(rate, down(most, step))
+        result.append(driver.QueueRate(number, rate, ceiling, burst, shares[number], is_protected))
     return result
 
 

@@ -243,6 +243,16 @@ def test_folding_is_a_partition_that_keeps_the_protected_apart(seed: int, count:
     assert fold(classes, slots, previous=found) == found
 
 
+@for_any(st.integers(0, 10**6), st.integers(2, 6), st.integers(1, 3), long=LONG)
+def test_pairs_cost_the_same_at_once_and_one_by_one(seed: int, count: int, ports: int) -> None:
+    """To the last bit."""
+    primed, plain = random_classes(seed, count, ports), random_classes(seed, count, ports)
+    primed.prime()
+    for i in range(count):
+        for j in range(i + 1, count):
+            assert primed.cost((i, j)) == plain.cost((i, j))
+
+
 def test_the_fast_search_is_near_the_exact_one() -> None:
     """Of 60 cases of 6 classes, the fast search finds the least worst error in nine of ten, and never misses it by much."""
     misses = []
