@@ -67,7 +67,7 @@ def _part(
     known = np.zeros(steps, np.bool_)
     known[_steps(sum_by(snapshot, (), every, step_ns), span[0], step_ns)] = True
     chosen = Selection(where.table, *span, {"link": where.links, "direction": (where.direction,)})
-    found = sum_by(snapshot, (whose, "application"), chosen, step_ns)
+    found = sum_by(snapshot, (whose, "application"), chosen, step_ns, may_be_empty=True)
     bps, samples = np.zeros((steps, len(found.names))), np.zeros((steps, len(found.names)), np.int64)
     cells = _steps(found, span[0], step_ns), found.codes
     np.add.at(bps, cells, found.sums.octets * 8e9 / step_ns)

@@ -137,6 +137,13 @@ def test_the_table_the_plot_and_the_scenarios(
     code, out, _ = run(capsys, "simulate", *options[:6], "--from=-5min", "--json")
     (link,) = json.loads(out)["links"]
     assert (code, link["contended_minutes"], link["total"]["gain_bps"]) == (0, 0, 0)
+    assert run(capsys, "record", path, "-r", registry, "--why", "first", "--state", tmp_path / "state")[0] == 0
+    versions = ("--policy", "@1", "--against", path, "--state", tmp_path / "state")
+    again = json.loads(run(capsys, "simulate", *versions, *options[2:6], "--json")[1])
+    assert (again["old"], again["links"][0]["total"]["gain_bps"]) == ("exit", 0)
+    both = write(tmp_path, broken(("links: [exit]", "links: [exit, ag]")))
+    idle = json.loads(run(capsys, "simulate", "--policy", both, *options[2:6], "--json")[1])["links"][1]
+    assert (idle["link"], idle["peak_offered_bps"], idle["applications"]) == ("ag", 0, [])
     assert "nobody lacks anything" in run(capsys, "simulate", *options[:6], "--from=-5min")[1]
 
 

@@ -8,6 +8,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from telemetryd.allocate.demand_file import Demand
 from telemetryd.allocate.place import place
@@ -51,6 +53,26 @@ def test_each_step_is_divided_as_the_allocator_divides_it(base: Policies) -> Non
             allocation = placed.allocate()
             shares = allocation.bps[allocation.tree.place[placed.leaves]]
             assert course.delivered[step].tolist() == shares.tolist()
+
+
+rates = st.lists(st.floats(0, 9, width=32), min_size=3, max_size=3)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(rates, min_size=1, max_size=8), st.sampled_from(["hrss/exam", "finance/video", ""]))
+def test_no_link_carries_more_than_it_has(base: Policies, steps: list[list[float]], inelastic: str) -> None:
+    """On both sides: never more than the capacity nor than is wanted, nothing idle while somebody wants it, no bit lost."""
+    traffic = offered(dict(zip(CROWD, map(list, zip(*steps, strict=True)), strict=True)), inelastic=inelastic)
+    link = simulate(None, base, registry(), traffic).links[0]
+    for side, course in enumerate(link.courses):
+        total = course.delivered.sum(axis=1)
+        assert (total <= link.capacity_bps * (1 + 1e-12)).all()
+        assert (course.delivered <= course.wanted).all()
+        sent = traffic.bps.sum(axis=0) * traffic.step_s
+        got = course.delivered.sum(axis=0) * traffic.step_s + course.lost_bits + course.waiting_bits
+        np.testing.assert_allclose(got, sent, rtol=1e-9, atol=1)
+        if side == 0:  # with the policy, ceilings may leave something idle
+            np.testing.assert_allclose(total, np.minimum(course.wanted.sum(axis=1), link.capacity_bps), rtol=1e-9)
 
 
 def test_the_same_policy_on_both_sides_changes_nothing(base: Policies) -> None:
