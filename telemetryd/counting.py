@@ -35,7 +35,7 @@ from telemetryd.observe.log import Log
 from telemetryd.pipeline import words_text
 from telemetryd.registry.models import Registry
 from telemetryd.schema import CounterSource, InterfaceWindow, UpdateBatch
-from telemetryd.store.interfaces import stored_tens, stored_until
+from telemetryd.store.interfaces import stored_parts, stored_until
 from telemetryd.targets import TargetPlan
 
 TURN_S: Final = 1.0
@@ -294,16 +294,14 @@ class Counting(Component):
                 self._handed += 1
 
     def _catch_up(self) -> None:
-        """Go on with the roll-ups that an earlier run left open, from the windows of 10 s that it stored."""
+        """Go on with the roll-ups that an earlier run left open, from the shorter windows that it stored."""
         try:
             self._stored_until = stored_until(self._store)
-            earlier = stored_tens(self._store, self._stored_until)
+            parts = stored_parts(self._store, self._stored_until)
         except StoreError as error:
             self._log.warning(
                 "cannot read the counters of earlier runs: roll-ups that are open are partial", reason=error
             )
             return
-        # The windows of 10 s themselves are stored.
-        self._stored_until = {**self._stored_until, SPAN_NS: 0}
-        for window in earlier:
-            self._hand_on(self._roll_up.add(window))
+        self._roll_up.resume(parts)
+        self._stored_until = {**self._stored_until, SPAN_NS: 0}  # this run's begin where the earlier ones' end

@@ -49,6 +49,14 @@ class InterfaceRollUp:
     def __init__(self, spans_ns: Sequence[int] = SPANS_NS) -> None:
         self._open: Mapping[int, list[InterfaceWindow]] = {span_ns: [] for span_ns in spans_ns}
 
+    def resume(self, parts: Sequence[InterfaceWindow]) -> None:
+        """Take windows of any spans that an earlier run made, and that no longer one holds yet; before all others."""
+        spans = list(self._open)
+        for part in sorted(parts, key=lambda part: part.start_ns):
+            longer = [span_ns for span_ns in spans if span_ns > part.span_ns]
+            if longer:
+                self._open[longer[0]].append(part)
+
     def add(self, window: InterfaceWindow) -> list[InterfaceWindow]:
         """Take a window; return the longer ones that are complete before it, the shorter first."""
         complete = self.until(window.start_ns)

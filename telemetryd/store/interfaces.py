@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from telemetryd.aggregate.interface_rollup import SPANS_NS
 from telemetryd.errors import InputError
 from telemetryd.schema import InterfaceWindow
 from telemetryd.store import cover, select
@@ -50,8 +52,8 @@ def stored_until(path: Path) -> dict[int, int]:
     return until
 
 
-def stored_tens(path: Path, until_ns: Mapping[int, int]) -> list[InterfaceWindow]:
-    """Return the windows of 10 s that the roll-ups lack, in the order of their time.
+def stored_parts(path: Path, until_ns: Mapping[int, int]) -> list[InterfaceWindow]:
+    """Return the windows that are part of a longer one which is not stored yet.
 
     Parameters
     ----------
@@ -64,18 +66,20 @@ def stored_tens(path: Path, until_ns: Mapping[int, int]) -> list[InterfaceWindow
         If the store cannot be read.
     """
     newest = until_ns.get(TEN_NS, 0)
-    from_ns = max(until_ns.get(HOUR_NS, 0), newest - LONGEST_NS)
 
     def read(snapshot: Snapshot) -> list[InterfaceWindow]:
-        tables = [
-            pq.read_table(snapshot.path(segment), schema=INTERFACE_SCHEMA, partitioning=None)
-            for segment in _segments(snapshot.manifest)
-            if segment.span_ns == TEN_NS and segment.end_ns > from_ns
-        ]
-        if not tables:
-            return []
-        table = pa.concat_tables(tables)
-        return interface_windows(table.filter(pc.greater_equal(table["time"], from_ns)))
+        parts: list[InterfaceWindow] = []
+        for span_ns, longer_ns in pairwise((TEN_NS, *SPANS_NS)):
+            from_ns = max(until_ns.get(longer_ns, 0), newest - LONGEST_NS)
+            tables = [
+                pq.read_table(snapshot.path(segment), schema=INTERFACE_SCHEMA, partitioning=None)
+                for segment in _segments(snapshot.manifest)
+                if segment.span_ns == span_ns and segment.end_ns > from_ns
+            ]
+            if tables:
+                table = pa.concat_tables(tables)
+                parts += interface_windows(table.filter(pc.greater_equal(table["time"], from_ns)))
+        return parts
 
     return Store.open(path, "read").read(read)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telemetryd.aggregate.counters import (
@@ -97,6 +97,7 @@ def histories(draw: st.DrawFn) -> list[Reading]:
     return found
 
 
+@settings(deadline=None, max_examples=80)
 @given(histories(), st.data())
 def test_growth_is_that_of_the_reference_however_readings_are_cut(history: list[Reading], data: st.DataObject) -> None:
     """Batches of any size give the rows that one reading after the other gives."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telemetryd.aggregate.feeds import Feed, Feeds, Ports
@@ -34,6 +34,7 @@ def by_name(window: InterfaceWindow, column: str) -> dict[tuple[str, str], int]:
     return {window.names[i]: int(v) for i, v in zip(window.columns["interface"], window.columns[column], strict=True)}
 
 
+@settings(deadline=None, max_examples=80)
 @given(st.lists(st.tuples(st.integers(1, 400), st.integers(0, 2**45)), min_size=1, max_size=40), st.integers(0, 99))
 def test_shares_add_up_to_the_growth(steps: list[tuple[int, int]], begin: int) -> None:
     """However readings lie, the windows of an interface and their roll-ups hold exactly what it grew by."""
