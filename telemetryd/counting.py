@@ -43,6 +43,8 @@ TURN_S: Final = 1.0
 HOLD_NS: Final = 90_000_000_000
 HOLD_INTERVALS: Final = 2.5
 LONGEST_HOLD_NS: Final = 1_800_000_000_000
+#: Entities of targets, as multiples of the feeds, among which those of targets that have left are looked for.
+MOST_STALE: Final = 4
 #: Batches of counters samples that wait for a turn; beyond it the oldest are lost, counted.
 WAITING: Final = 256
 
@@ -195,7 +197,9 @@ class Counting(Component):
         """Degraded where there are more interfaces than there may be, or samples were lost."""
         reasons = []
         if self._feeds.refused:
-            reasons.append(f"{self._feeds.refused:,} readings of more interfaces and queues than {len(self._feeds):,}")
+            reasons.append(
+                f"{self._feeds.refused:,} readings of more interfaces and queues than a device, or all, may have"
+            )
         if self._lost_samples:
             reasons.append(f"{self._lost_samples:,} counters samples were lost since the start: the loop was busy")
         return degraded(*reasons)
@@ -212,6 +216,8 @@ class Counting(Component):
         if number is None:
             if target not in plans or self._paths is None:
                 return NO_FEED
+            if len(self._by_entity) > MOST_STALE * (len(self._feeds) + 1):  # mostly of targets that have left
+                self._by_entity = {key: one for key, one in self._by_entity.items() if key[0] in plans}
             interface, queue = self._paths.entities[entity]
             number = self._feeds.number(Feed(CounterSource.GNMI, plans[target].name, interface, queue))
             if number != NO_FEED:

@@ -7,6 +7,7 @@ choose); a feed that is joined later than it began takes its open windows along.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,8 +17,9 @@ from numpy.typing import NDArray
 from telemetryd.registry.models import Registry
 from telemetryd.schema import CounterSource
 
-#: Feeds at most; what would be more is left out, counted.
+#: Feeds at most, and of one device by one source; what would be more is left out, counted.
 MOST_FEEDS: Final = 250_000
+MOST_OF_DEVICE: Final = 20_000
 UNKNOWN_STATE: Final = 2
 NO_FEED: Final = -1
 
@@ -94,6 +96,7 @@ class Feeds:
         self._ports = ports
         self._feeds: list[Feed] = []
         self._numbers: dict[Feed, int] = {}
+        self._of_device: Counter[tuple[CounterSource, str]] = Counter()
         self._index_of: dict[tuple[str, str], int] = {}  # as devices say: (device, name by gNMI) -> ifIndex
         self._name_of: dict[tuple[str, int], str] = {}
         self._said_bps = np.zeros(64)
@@ -114,11 +117,13 @@ class Feeds:
         number = self._numbers.get(feed)
         if number is not None:
             return number
-        if len(self._feeds) >= MOST_FEEDS:
+        of_device = feed.source, feed.device
+        if len(self._feeds) >= MOST_FEEDS or self._of_device[of_device] >= MOST_OF_DEVICE:
             self.refused += 1
             return NO_FEED
         number = self._numbers[feed] = len(self._feeds)
         self._feeds.append(feed)
+        self._of_device[of_device] += 1
         if number == len(self._up):
             self._said_bps = np.concatenate((self._said_bps, np.zeros(number)))
             self._up = np.concatenate((self._up, np.full(number, UNKNOWN_STATE, np.uint8)))

@@ -143,7 +143,7 @@ class GnmiSettings(Section):
     message: MessageSize = Field(16 * MEBIBYTE, description="Longest message that is taken of a target.")
     paths: int = Field(100_000, ge=100, le=1_000_000, description="Different paths that a target may send.")
     cpu_percent: int = Field(25, ge=1, le=100, description="Share of a core above which a target is slowed.")
-    connecting: int = Field(16, ge=1, le=256, description="Targets that are connected to at a time.")
+    connecting: int = Field(64, ge=1, le=256, description="Targets that are connected to at a time.")
     tls: GnmiTls = Field(GnmiTls(), description="TLS.")
     login: GnmiLogin = Field(GnmiLogin(), description="Login.")
     subscriptions: Subscriptions = Field((), description="What is subscribed to, in place of the default.")

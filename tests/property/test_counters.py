@@ -97,7 +97,7 @@ def histories(draw: st.DrawFn) -> list[Reading]:
     return found
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=50)
 @given(histories(), st.data())
 def test_growth_is_that_of_the_reference_however_readings_are_cut(history: list[Reading], data: st.DataObject) -> None:
     """Batches of any size give the rows that one reading after the other gives."""

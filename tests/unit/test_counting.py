@@ -171,6 +171,22 @@ def test_a_deleted_interface_and_a_target_that_left(tmp_path: Path) -> None:
     assert story.grown == [100]
 
 
+def test_a_device_with_too_many_interfaces_leaves_room_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one device says of more interfaces than it may have is left out and said; others go on."""
+    monkeypatch.setattr("telemetryd.aggregate.feeds.MOST_OF_DEVICE", 2)
+    story = Story(tmp_path)
+    for at_s in (0, 10):
+        for index in range(1, 6):
+            story.sample(at_s, at_s, agent="192.0.2.99", if_index=index, in_octets=at_s)
+        story.update(at_s, in_octets=at_s)
+        story.close(at_s)
+    (window,) = story.close(12, is_last=True)
+    assert set(window.names) == {("192.0.2.99", "ifIndex 1"), ("192.0.2.99", "ifIndex 2"), ("CR01", "exit")}
+    assert "readings of more interfaces" in story.counting.health().reasons[0]
+
+
 def test_a_flood_of_samples_is_bounded(tmp_path: Path) -> None:
     """What waits for a turn has a bound; what is lost is counted and said."""
     story = Story(tmp_path)
