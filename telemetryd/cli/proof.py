@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -93,11 +96,26 @@ def proof(
     question = Question(
         begin, end, parse_duration(window), department or "", _part(tolerance, "--tolerance"), _part(target, "--target")
     )
-    document = prove(opened, promised, known, question)
+    with _progress() as advance:
+        document = prove(opened, promised, known, question, advance)
     if as_json:
         output.write_json(document)
         return
     _show(document)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[float], None]]:
+    """Show how far the store has been read, where a person looks at it."""
+    if not sys.stderr.isatty():
+        yield lambda part: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
+        task = bar.add_task("reading", total=1.0)
+        yield lambda part: bar.update(task, completed=part)
 
 
 def _show(document: dict[str, Any]) -> None:

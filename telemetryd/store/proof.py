@@ -6,7 +6,7 @@ one looks at single windows that were missed, for their causes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from typing import Any, Final
@@ -116,8 +116,19 @@ class _Ledger:
         return Usage(seconds, self.octets[row], self.variance[row], largest)
 
 
-def prove(store: Store, promised: list[Promises], registry: Registry, question: Question) -> Json:
+def prove(
+    store: Store,
+    promised: list[Promises],
+    registry: Registry,
+    question: Question,
+    progress: Callable[[float], None] = lambda part: None,
+) -> Json:
     """Prove guarantees; the document is described in docs/proof.md.
+
+    Parameters
+    ----------
+    progress:
+        Told the part of the range that has been read.
 
     Raises
     ------
@@ -126,11 +137,19 @@ def prove(store: Store, promised: list[Promises], registry: Registry, question: 
     StoreError
         If the store cannot be read.
     """
-    return store.read(lambda snapshot: _Prover(snapshot, promised, registry, question).document())
+    return store.read(lambda snapshot: _Prover(snapshot, promised, registry, question, progress).document())
 
 
 class _Prover:
-    def __init__(self, snapshot: Snapshot, promised: list[Promises], registry: Registry, question: Question) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        promised: list[Promises],
+        registry: Registry,
+        question: Question,
+        progress: Callable[[float], None],
+    ) -> None:
+        self.progress = progress
         self.snapshot = snapshot
         self.promised = promised
         self.registry = registry
@@ -192,6 +211,7 @@ class _Prover:
                 for place in of:
                     self._add(place, found)
                 first = last
+                self.progress((last - self.from_ns) / (self.to_ns - self.from_ns))
 
     def _found(self, of: Iterable[int], charge: str, from_ns: int, to_ns: int, bucket_ns: int | None) -> Found:
         links = sorted({member for place in of for member in self.promised[place].members})
