@@ -99,6 +99,8 @@ def plan(
         answer = _answer(capabilities, one.device)
         capability = resolve(known.device[one.device], known, answer, table)
         if capability.driver == "linux":
+            if against is not None:
+                raise InputError(f"--against: {one.device} is a gateway, whose objects cannot be read back yet")
             documents.append(_plan_gateway(one, capability, known))
         else:
             documents.append(_plan_switch(one, capability, readback, against))
@@ -249,7 +251,7 @@ def _show(document: dict[str, Any], explain: bool, compared: bool) -> None:
         for line in document["notes"]:
             print(f"  {line}")
         print(f"  {_FAMILIES}")
-    if compared:
+    if compared and document["writes"]:
         show_table(
             [text("step"), Field("path", lambda row: str(row["path"])), text("old"), text("new")], document["writes"]
         )

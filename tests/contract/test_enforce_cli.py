@@ -141,6 +141,9 @@ def test_a_gateway_gets_a_tree(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert {row["kind"] for row in device["operations"]} >= {"class", "fifo", "prefixes4", "prefixes6", "marks"}
     code, out, _ = run(capsys, "-p", path, *AT)
     assert "(port)" in out
+    (tmp_path / "readback.json").write_text("{}", encoding="utf-8")
+    code, _, err = run(capsys, "-p", path, *AT, "--against", tmp_path / "readback.json")
+    assert (code, "is a gateway" in err) == (2, True)
 
 
 def test_mistakes_are_named_with_their_places(
