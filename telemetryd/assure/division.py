@@ -18,7 +18,7 @@ from telemetryd.allocate.reconcile import sum_up
 from telemetryd.allocate.tree import MAX_BPS, Tree
 from telemetryd.assure.closed_loop import Floats, in_proportion
 from telemetryd.policy.loaded import Policies, Policy
-from telemetryd.policy.outline import PROTECTED, Active, active_at
+from telemetryd.policy.outline import PROTECTED, Active, active_at, changes_of
 from telemetryd.registry.models import Registry
 
 _CHUNK: Final = 256
@@ -83,9 +83,10 @@ class Division:
         if self.policy is None or policies is None:
             return
         found: dict[Active, int] = {}
+        changes = changes_of(self.policy)
         for step, ts_ns in enumerate(times_ns.tolist()):
             at = _EPOCH + timedelta(microseconds=ts_ns // 1000)
-            active = active_at(self.policy, at.astimezone(self.policy.zone).replace(tzinfo=None))
+            active = active_at(self.policy, at.astimezone(self.policy.zone).replace(tzinfo=None), changes)
             if active not in found:
                 found[active] = len(self.states)
                 self.states.append(_state(policies, registry, link, direction, keys, at))

@@ -164,8 +164,12 @@ def _moments(old: Policy | None, new: Policy | None, since: datetime, days: int)
     zone = (new or old).zone  # type: ignore[union-attr]
     times = {at for policy in (old, new) if policy is not None for at in _instants(policy, since, days)}
     found: dict[tuple[Active | None, Active | None], _Moment] = {}
+    changes = [changes_of(one) if one is not None else [] for one in (old, new)]
     for at in sorted(times):
-        states = [active_at(one, _local(at, one.zone)) if one is not None else None for one in (old, new)]
+        states = [
+            active_at(one, _local(at, one.zone), own) if one is not None else None
+            for one, own in zip((old, new), changes, strict=True)
+        ]
         if (states[0], states[1]) not in found:
             sides = [
                 conditions(one, state)

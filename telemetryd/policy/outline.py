@@ -73,13 +73,17 @@ class Active:
     overrides: frozenset[int]
 
 
-def active_at(policy: Policy, at: datetime) -> Active:
-    """Return what is in force at a local time of the policy."""
-    changes = frozenset(path for path, change in changes_of(policy) if applies(change, at, policy.calendar))
+def active_at(policy: Policy, at: datetime, changes: list[tuple[PathInData, Change]] | None = None) -> Active:
+    """Return what is in force at a local time of the policy.
+
+    Who asks for many times hands in the policy's changes (:func:`changes_of`).
+    """
+    every = changes_of(policy) if changes is None else changes
+    active = frozenset(path for path, change in every if applies(change, at, policy.calendar))
     overrides = frozenset(
         index for index, override in enumerate(policy.file.overrides) if override.since <= at < override.until
     )
-    return Active(changes, overrides)
+    return Active(active, overrides)
 
 
 def changes_of(policy: Policy) -> list[tuple[PathInData, Change]]:

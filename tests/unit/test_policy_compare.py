@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from random import Random
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -118,3 +119,27 @@ def test_the_calendar_lists_what_applies(tmp_path: Path) -> None:
     *_, cut = (one for one in spans(policy, datetime(2026, 12, 14, 1), 1) if one.kind == "schedule")
     assert (cut.since, cut.until, cut.is_cut) == (datetime(2026, 12, 14, 22), datetime(2026, 12, 15, 1), True)
     assert [one.name for one in spans(policy, datetime(2026, 10, 1), 1) if one.kind == "holiday"] == ["day off"]
+
+
+EDITS = (
+    ("guarantee: 3 Gbit/s", "guarantee: 2 Gbit/s"),
+    ("weight: 4\n", "weight: 5\n"),
+    ("{event: enrolment, guarantee: 2 Gbit/s}", "{event: enrolment, guarantee: 1 Gbit/s}"),
+    ("      - {template: strengthened}\n", ""),
+    ("importance: 4, floor: 10%", "importance: 2, floor: 5%"),
+    ("guarantee: 1 Gbit/s, from: 2026-12-01 08:00", "weight: 2, from: 2026-12-01 09:00"),
+)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_differences_are_the_same_both_ways(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+    """From old to new and back: the same places, fields and times, with the values changed about; none where edits agree."""
+    random = Random(seed)
+    first, second = ({edit for edit in EDITS if random.random() < 0.5} for _ in range(2))
+    sides = [load(tmp_path_factory.mktemp("p"), broken(*edits)) for edits in (first, second)]
+    there, back = compare(*sides, registry(), SINCE), compare(*reversed(sides), registry(), SINCE)
+    shown = [(one.node, one.field, one.old, one.new, one.first_at) for one in there.differences]
+    assert sorted(shown, key=str) == sorted(
+        ((one.node, one.field, one.new, one.old, one.first_at) for one in back.differences), key=str
+    )
+    assert bool(shown) == (first != second)
