@@ -1,6 +1,7 @@
 """The daemon: builds its components in order, and answers for all of them.
 
 gnmi (targets) --updates--> counters --windows of interfaces--> store, outputs
+                               +--growth--> coverage (samples against counters) --> store
 receive (threads) --windows--> store (one append a second)
                     |
                     +--------> outputs (spool, one sender each)
@@ -33,10 +34,12 @@ from telemetryd.observe.systemd import Notifier
 from telemetryd.outputs import Figures, Outputs
 from telemetryd.quality import WindowQuality
 from telemetryd.receiver import LiveReceiver
+from telemetryd.reconciling import Reconciling
 from telemetryd.schema import InterfaceWindow, UsageWindow
 from telemetryd.serve.alert_rows import alert_rows
 from telemetryd.serve.components import ControlService, Updates, Watchdog
 from telemetryd.serve.control import ControlServer
+from telemetryd.serve.coverage_rows import coverage_rows
 from telemetryd.serve.gate import Peer
 from telemetryd.serve.http import HttpServer
 from telemetryd.serve.loss import LossCounts
@@ -108,7 +111,13 @@ class Daemon:
             figures=self._figures,
             series_limit=settings.limits.series,
         )
-        self._counting = Counting(configuration.registry, self._take_interfaces, store=settings.store.path)
+        self._reconciling = Reconciling(configuration.registry, self._writer.put_figures)
+        self._counting = Counting(
+            configuration.registry,
+            self._take_interfaces,
+            store=settings.store.path,
+            on_growth=self._reconciling.take_growth,
+        )
         self._counting.wait_for(configuration.targets)
         self._subscriber = Subscriber(configuration.targets, settings.gnmi.connecting, self._counting.take_updates)
         self._receiver = LiveReceiver(
@@ -143,6 +152,7 @@ class Daemon:
             self._alerts,
             self._outputs,
             self._writer,
+            self._reconciling,
             self._counting,
             self._subscriber,
             self._receiver,
@@ -205,6 +215,13 @@ class Daemon:
             "outputs": output_counts(outputs),
             "alerts": alert_rows(self._alerts.active()),
             "targets": target_rows(self._subscriber.counters()),
+            "coverage": coverage_rows(
+                self._reconciling.coverages(),
+                self._reconciling.places,
+                self._subscriber.counters(),
+                live.agents if live is not None else {},
+                self._configuration.registry,
+            ),
         }
 
     async def reload(self, peer: Peer | None = None) -> ReloadResult:
@@ -249,6 +266,7 @@ class Daemon:
         self._alerts.replace(new.alerts)
         self._subscriber.replace(new.targets, new.settings.gnmi.connecting)
         self._counting.replace(new.registry, new.targets)
+        self._reconciling.replace(new.registry)
         log.set_level(new.settings.log.level)
         changed = changes(before, new.settings)
         needs_restart = [path for path in changes(self._settings, new.settings) if not is_reloadable(path)]
@@ -272,6 +290,7 @@ class Daemon:
         self._outputs.put(window)
         self._alerts.put(window)
         self._updates.put(window)
+        self._reconciling.put_window(window)
 
     def _take_interfaces(self, window: InterfaceWindow) -> None:
         """Pass a window of interface counters on."""
@@ -297,6 +316,8 @@ class Daemon:
             alerts=self._alerts.counters(),
             targets=self._subscriber.counters(),
             counting=self._counting.counters(),
+            coverages=self._reconciling.coverages(),
+            reconciled=self._reconciling.counts(),
             health=self._health(),
             reloads=dict(self._reloads),
             started_ns=self._started_ns,

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from telemetryd.aggregate.counters import by_direction
 from telemetryd.aggregate.coverage import Verdict
+from telemetryd.aggregate.feeds import Feeds
 from telemetryd.aggregate.link_growth import Links, Place, link_growths
 from telemetryd.aggregate.reconcile import Coverage, Growth, Reconciler
 from telemetryd.component import Component
@@ -75,7 +76,9 @@ class Reconciling(Component):
         self._lock = threading.Lock()
         self._lost = 0
         self._until_ns = 0
+        self._has_counters = False
         self._coverages: list[Coverage] = []
+        self.places: dict[str, Place] = {}  # link -> (device, interface)
 
     def put_window(self, window: UsageWindow) -> None:
         """Take a closed window of 1 s; from any thread, never waits."""
@@ -85,34 +88,20 @@ class Reconciling(Component):
                 self._waiting.popleft()
                 self._lost += 1
 
-    def take_growth(
-        self,
-        growth: Mapping[str, NDArray[Any]],
-        offset_by_feed: NDArray[np.int64],
-        place_of: Callable[[int], Place],
-        corrections: NDArray[Any],
-        ranks: NDArray[Any],
-    ) -> None:
-        """Take what counters grew by, on the event loop.
-
-        Parameters
-        ----------
-        growth:
-            The columns of :data:`telemetryd.schema.GROWTH_COLUMNS`, each of shape (n,).
-        offset_by_feed:
-            Our clock less the device's, shape (feeds,).
-        place_of:
-            Gives (device, interface) of a feed.
-        corrections, ranks:
-            Octets to add to each packet, and how good the source is, shape (feeds,).
-        """
-        grown = by_direction(growth, offset_by_feed)
-        feeds = grown["feed"]
-        places = [place_of(feed) for feed in feeds.tolist()]
-        self.add_growths(link_growths(grown, places, corrections[feeds], ranks[feeds], self._links))
+    def take_growth(self, growth: Mapping[str, NDArray[Any]], offset_ns: NDArray[np.int64], feeds: Feeds) -> None:
+        """Take what counters grew by, on the event loop (:data:`telemetryd.counting.OnGrowth`)."""
+        by_feed = np.zeros(len(feeds), np.int64)
+        by_feed[growth["feed"]] = offset_ns
+        grown = by_direction(growth, by_feed)
+        numbers = grown["feed"]
+        places = [feeds.interface(feeds[number]) for number in numbers.tolist()]
+        self.places |= {self._links.name(place): place for place in places}
+        corrections, ranks = feeds.corrections()[numbers], feeds.sources()[numbers]
+        self.add_growths(link_growths(grown, places, corrections, ranks, self._links))
 
     def add_growths(self, growths: list[Growth]) -> None:
         """Take what counters of links grew by, on the event loop."""
+        self._has_counters = self._has_counters or bool(growths)
         self._reconciler.add_growths(growths)
 
     def replace(self, registry: Registry) -> None:
@@ -152,7 +141,8 @@ class Reconciling(Component):
         with self._lock:
             windows = list(self._waiting)
             self._waiting.clear()
-        for window in windows:
+        # Without counters there is nothing to compare, and no reason to look at every row of usage.
+        for window in windows if self._has_counters else ():
             self._reconciler.add_window(window)
             self._until_ns = max(self._until_ns, window.start_ns + window.span_ns)
         self._until_ns = max(self._until_ns, self._clock() - BEHIND_NS)

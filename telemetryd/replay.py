@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetryd.aggregate.rollup import RollUp
+from telemetryd.aggregate.sflow_reconcile import SampledReconciler
 from telemetryd.aggregate.windows import TOLERANCE_NS
 from telemetryd.ingest.capture import Capture, DatagramBatch, open_capture
 from telemetryd.pipeline import Pipeline
 from telemetryd.schema import UsageWindow
 from telemetryd.store.embedded import Store
+from telemetryd.store.reconciled import FigureWindows, counters_origin
 
 APPEND_ROWS: Final = 250_000
 APPEND_SECONDS: Final = 2.0
@@ -27,6 +29,8 @@ PACED_BATCH: Final = 64
 PACED_SLICE_NS: Final = 100_000_000
 MERGE_SLACK_NS: Final = 500_000_000
 HEAD_OCTETS: Final = 1 << 20
+#: Counters samples that a piece of a capture may hold.
+COUNTER_ROWS: Final = 1 << 20
 
 
 @dataclass(slots=True)
@@ -54,6 +58,8 @@ class Replay:
         UDP port of the datagrams; None takes everything that parses as sFlow.
     speed:
         Event seconds a second; None is as fast as it goes.
+    counters:
+        Holds the windows against the exporters' counters samples, which the pipeline keeps (``counter_rows``).
     store:
         Where closed windows are kept.
     append_rows:
@@ -67,6 +73,7 @@ class Replay:
     pipeline: Pipeline
     port: int | None = 6343
     speed: float | None = None
+    counters: SampledReconciler | None = None
     store: Store | None = None
     append_rows: int = APPEND_ROWS
     on_window: Callable[[UsageWindow], None] = lambda window: None
@@ -82,6 +89,7 @@ class Replay:
     _appended_at: float = 0.0
     _origin: str = ""
     _roll_up: RollUp = field(default_factory=RollUp)
+    _figures: FigureWindows = field(default_factory=FigureWindows)
 
     def run(self) -> None:
         """Replay everything. A damaged capture is read up to the damage; see ``captures[i].stats.damage``.
@@ -108,11 +116,17 @@ class Replay:
                     event_start = event_start or int(piece[3][0])
                     due = started + (int(piece[3][0]) - event_start) / 1e9 / self.speed
                     time.sleep(max(0.0, due - time.monotonic()))
-                self._take(self.pipeline.add(*piece))
+                closed = self.pipeline.add(*piece)
+                if self.counters is not None:
+                    self.counters.add_counters(self.pipeline.take_counters())
+                self._take(closed)
                 if len(self.files) > 1:
                     self._take(self.pipeline.windows.advance(watermark_ns - TOLERANCE_NS))
                 self.on_progress(sum(capture.stats.octets_read for capture in self.captures), total)
             self._take(self.pipeline.windows.flush())
+            if self.counters is not None:
+                self._figures.add(self.counters.flush())
+                self._figures.flush()
             self._append(self._roll_up.flush())
             self.on_progress(total, total)
 
@@ -136,6 +150,8 @@ class Replay:
             self.last_ns = window.start_ns + window.span_ns
             self.windows += 1
             self.on_window(window)
+            if self.counters is not None:
+                self._figures.add(self.counters.add_window(window))
             if self.store is not None:
                 self._pending.append(window)
                 self._pending.extend(self._roll_up.add(window))
@@ -154,6 +170,9 @@ class Replay:
         self.stored.rows += appended.rows
         self.stored.skipped += appended.skipped
         self.stored.windows += len(windows) - appended.skipped
+        figures, rows = self._figures.take()
+        if figures:
+            self.store.append(figures, counters_origin(self._origin), rows)
         assert self.last_ns is not None
         self.on_stored(self.stored, self.last_ns)
 

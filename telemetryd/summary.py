@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from telemetryd.aggregate.coverage import Verdict
+from telemetryd.aggregate.reconcile import Coverage
 from telemetryd.aggregate.tally import Tally
 from telemetryd.pipeline import sum_columns, words_text
 from telemetryd.registry.models import Registry
@@ -18,6 +21,23 @@ from telemetryd.store.sums import Sums
 CONFIDENCE: Final = 0.95
 DIRECTION_BASE: Final = 8
 TALKERS: Final = 20
+
+
+def coverage_row(one: Coverage) -> dict[str, Any]:
+    """Describe how the samples of a link and direction agree with its counter."""
+    has_ratio = not math.isnan(one.ratio)
+    return {
+        "link": one.link,
+        "direction": one.direction.name.lower(),
+        "coverage": one.ratio if has_ratio else None,
+        "low": one.low if has_ratio else None,
+        "high": one.high if has_ratio else None,
+        "alarm": None if one.verdict == Verdict.OK else one.verdict.name.lower(),
+        "counter_octets": one.octets,
+        "estimated_octets": one.estimated_octets,
+        "seconds": one.seconds,
+        "interval_s": one.interval_s,
+    }
 
 
 class Summary:
@@ -83,6 +103,7 @@ class Summary:
                 ]
                 for kind in ("samples", "records")
             },
+            "coverage": [] if replay.counters is None else [coverage_row(one) for one in replay.counters.coverages()],
             "store": self._store(replay),
         }
 

@@ -29,6 +29,7 @@ from telemetryd.store.finish import finish_roll_ups
 from telemetryd.store.growth import outlook
 from telemetryd.store.levels import Level, with_retention
 from telemetryd.store.quality import COVERAGE, NO_SOURCE, Figures, QualityRollUp, add_figures, quality_rows
+from telemetryd.store.reconciled import counters_origin
 
 ORIGIN_PREFIX: Final = "live:"
 APPEND_EVERY_S: Final = 1.0
@@ -45,6 +46,8 @@ LOST_WINDOWS: Final = ("loss.windows", NO_SOURCE)
 #: Part of the memory for windows that windows of interface counters may take, and how many an append stores.
 INTERFACE_SHARE: Final = 4
 INTERFACE_WINDOWS: Final = 600
+#: Spans of counters' figures that wait at most: an hour and more.
+FIGURE_SPANS: Final = 600
 #: What a figure about a window's quality takes in memory, octets, counted generously.
 FIGURE_OCTETS: Final = 200
 
@@ -188,6 +191,9 @@ class StoreWriter(Component):
         self._pending_quality: list[QualityRow] = []
         self._pending_interfaces: list[InterfaceWindow] = []
         self._interfaces = InterfaceBacklog(backlog_octets // INTERFACE_SHARE)
+        self._figures: deque[tuple[list[UsageWindow], list[QualityRow]]] = deque(maxlen=FIGURE_SPANS)
+        self._pending_figures: list[tuple[list[UsageWindow], list[QualityRow]]] = []
+        self._lost_figures = 0
         self._pending_since_ns = 0
         self._earlier: list[str] = []  # origins of earlier runs, to be finished
         self._flushed = False
@@ -214,6 +220,12 @@ class StoreWriter(Component):
             self._log.error("windows of counters are lost: the backlog is full", lost=lost)
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._wake.set)
+
+    def put_figures(self, windows: list[UsageWindow], rows: list[QualityRow]) -> None:
+        """Take what counters say of links (telemetryd.store.reconciled), in order; from the loop, never waits."""
+        self._lost_figures += len(self._figures) == FIGURE_SPANS
+        self._figures.append((windows, rows))
+        self._wake.set()
 
     async def run(self) -> None:
         """Open the store, append until stopped, then append what is left."""
@@ -253,6 +265,10 @@ class StoreWriter(Component):
             reasons.append(f"roll-ups of an earlier run: {self._finish_failure}")
         if self._backlog.lost:
             reasons.append(f"{self._backlog.lost:,} windows were lost since the start: the backlog was full")
+        if self._lost_figures:
+            reasons.append(
+                f"{self._lost_figures:,} spans of counters' figures were lost since the start: too many waited"
+            )
         if self._interfaces.lost:
             reasons.append(f"{self._interfaces.lost:,} windows of counters were lost since the start: it was full")
         return degraded(*reasons)
@@ -277,11 +293,11 @@ class StoreWriter(Component):
 
     @property
     def _has_pending(self) -> bool:
-        return bool(self._pending or self._pending_interfaces)
+        return bool(self._pending or self._pending_interfaces or self._pending_figures)
 
     @property
     def _has_work(self) -> bool:
-        return self._has_pending or bool(len(self._backlog) or len(self._interfaces))
+        return self._has_pending or bool(len(self._backlog) or len(self._interfaces) or self._figures)
 
     def _behind_ns(self) -> int:
         since = self._pending_since_ns
@@ -309,7 +325,7 @@ class StoreWriter(Component):
                 self._maintenance_failure = store.maintenance_failure
                 if self._maintenance_failure is not None:
                     self._log.warning("cannot compact the store", reason=self._maintenance_failure)
-            if self._flushed and not self._has_pending and not len(self._interfaces):
+            if self._flushed and not self._has_pending and not len(self._interfaces) and not self._figures:
                 return
             if not len(self._backlog) and not self.stopping.is_set():
                 await self._pause(APPEND_EVERY_S - (time.monotonic() - begun))
@@ -363,6 +379,8 @@ class StoreWriter(Component):
                 self._roll_in(self._roll_up.flush())
                 self._flushed = True
         self._pending_interfaces += self._interfaces.take(INTERFACE_WINDOWS - len(self._pending_interfaces))
+        while self._figures:
+            self._pending_figures.append(self._figures.popleft())
         if self._has_pending:
             self._pending_since_ns = self._pending_since_ns or time.monotonic_ns()
             self._append(store)
@@ -415,6 +433,11 @@ class StoreWriter(Component):
             stored_until_ns=seconds[-1].start_ns + seconds[-1].span_ns if seconds else counters.stored_until_ns,
         )
         self._pending, self._pending_quality, self._pending_interfaces = [], [], []
+        if self._pending_figures:
+            windows = [window for part, _ in self._pending_figures for window in part]
+            rows = [row for _, part in self._pending_figures for row in part]
+            store.append(windows, counters_origin(self.origin), rows)
+            self._pending_figures = []
 
 
 def _with_lost(figures: Figures, lost: list[Figures]) -> Figures:

@@ -163,18 +163,24 @@ class Reconciler:
         Metering point -> its link.
     wait_ns:
         How long the figures of a span wait for counters.
+    first_is_whole:
+        Whether the first window holds all of its second; else counters are of use from the next one on.
 
     Attributes
     ----------
     counts:
         What became of the growths: ``used``, ``uncertain``, ``second`` (of a source that is not listened to),
-        ``late`` (before what is still kept), ``overlapping``.
+        ``late`` (before what is still kept, or before the first window), ``overlapping``.
     """
 
-    def __init__(self, points: Mapping[str, Point] | None = None, wait_ns: int = WAIT_NS) -> None:
+    def __init__(
+        self, points: Mapping[str, Point] | None = None, wait_ns: int = WAIT_NS, first_is_whole: bool = False
+    ) -> None:
         self.counts = dict.fromkeys(("used", "uncertain", "second", "late", "overlapping"), 0)
         self._points = dict(points or {})
         self._wait_ns = wait_ns
+        self._first_is_whole = first_is_whole
+        self._begin_ns: int | None = None
         self._seconds = Seconds()
         self._alarm = CoverageAlarm()
         self._slots: list[_Slot] = []
@@ -198,6 +204,8 @@ class Reconciler:
         """
         if window.span_ns != SECOND_NS:
             raise ValueError("only windows of 1 s can be reconciled")
+        if self._begin_ns is None:
+            self._begin_ns = window.start_ns + (0 if self._first_is_whole else SECOND_NS)
         columns = window.columns
         key = (
             columns["table"].astype(np.int64) << 40
@@ -247,7 +255,7 @@ class Reconciler:
         end_ns = self._seconds.end_second * SECOND_NS
         ready = [(start_ns, growth) for start_ns, growth in self._waiting if growth.end_ns <= end_ns]
         self._waiting = [(start_ns, growth) for start_ns, growth in self._waiting if growth.end_ns > end_ns]
-        first_ns = self._seconds.first_second * SECOND_NS
+        first_ns = max(self._seconds.first_second * SECOND_NS, end_ns if self._begin_ns is None else self._begin_ns)
         fresh = [(start_ns, growth) for start_ns, growth in ready if start_ns >= first_ns]
         self.counts["late"] += len(ready) - len(fresh)
         # Of a slot one interval at a time: the alarm adds them up in their order.

@@ -30,6 +30,7 @@ VERBS: Final = {
     "influx": "Prepare the server of an output: buckets, retention, roll-ups.",
     "status": "Show how the running daemon is.",
     "alerts": "Show what fires in the running daemon, and what is about to.",
+    "coverage": "Show whether the samples agree with the counters of every link.",
     "reload": "Make the running daemon read configuration and registry again.",
     "top": "Watch who uses how much right now.",
     "doctor": "Check what the daemon needs of this host, and name the remedy.",

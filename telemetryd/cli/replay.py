@@ -49,11 +49,12 @@ def replay(
 
     Example: telemetryd replay monday.pcap.zst --registry policies/example-city/registry --store ./store
     """
+    from telemetryd.aggregate.sflow_reconcile import SampledReconciler
     from telemetryd.classify.compile import compile_registry
-    from telemetryd.pipeline import Pipeline
+    from telemetryd.pipeline import Pipeline, words_text
     from telemetryd.registry.load import load_registry
     from telemetryd.registry.locate import default_registry
-    from telemetryd.replay import Replay
+    from telemetryd.replay import COUNTER_ROWS, Replay
     from telemetryd.store.embedded import Store
     from telemetryd.summary import Summary
 
@@ -62,7 +63,9 @@ def replay(
         raise InputError(f"--progress {progress}: use auto, none or json")
     loaded = load_registry(registry or default_registry())
     summary = Summary(loaded)
-    options: dict[str, Any] = {} if len(files) == 1 else {"tolerance_ns": None}
+    options: dict[str, Any] = {"counter_rows": COUNTER_ROWS}
+    if len(files) > 1:
+        options["tolerance_ns"] = None
     run = Replay(
         files,
         Pipeline(compile_registry(loaded), decapsulate=decapsulate, **options),
@@ -70,6 +73,7 @@ def replay(
         speed=factor,
         append_rows=append_rows,
         on_window=summary.add,
+        counters=SampledReconciler(loaded, words_text),
     )
     with show_progress(run, progress):
         if store is None:
@@ -196,6 +200,16 @@ def summary_lines(
             skipped[f"packets skipped ({reason})"] = skipped.get(f"packets skipped ({reason})", 0) + count
     causes |= skipped
     lines.append("Loss: " + (", ".join(f"{name} {count:,}" for name, count in causes.items()) or "none"))
+    if coverage := document["coverage"]:
+        alarms = [f"{one['link']} {one['direction']} {one['coverage']:.1%}" for one in coverage if one["alarm"]]
+        lines.append(
+            f"Counters of {len(coverage)} links and directions: "
+            + (
+                f"{len(alarms)} do not agree with the samples: {', '.join(alarms[:5])}"
+                if alarms
+                else "the samples agree"
+            )
+        )
     if strangers := document["unregistered_agents"]:
         shown = ", ".join(strangers[:5]) + (" ..." if len(strangers) > 5 else "")
         lines.append(

@@ -71,6 +71,27 @@ class Alert(TypedDict):
     summary: str
 
 
+class Coverage(TypedDict):
+    """How the samples of a link and direction agree with its counter."""
+
+    link: str
+    device: str
+    interface: str
+    direction: str
+    coverage: float | None
+    low: float | None
+    high: float | None
+    alarm: str
+    since_ns: int
+    seconds: float
+    interval_s: float
+    counter_octets: float
+    estimated_octets: float
+    source: str
+    skew_ns: int | None
+    loss_share: float | None
+
+
 class Status(TypedDict):
     """``StatusReply``."""
 
@@ -92,6 +113,7 @@ class Status(TypedDict):
     outputs: list[Counts]
     alerts: list[Alert]
     targets: list[GnmiTarget]
+    coverage: list[Coverage]
 
 
 class Usage(TypedDict):

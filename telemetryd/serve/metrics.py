@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from telemetryd import __version__
+from telemetryd.aggregate.coverage import Verdict
+from telemetryd.aggregate.reconcile import Coverage
 from telemetryd.alerts import AlertCounters
 from telemetryd.alerts.receiver import ReceiverCounters
 from telemetryd.config.generated import replace_generated
@@ -47,6 +49,8 @@ class Observed:
     alerts: AlertCounters = field(default_factory=AlertCounters)
     targets: Sequence[TargetCounters] = ()
     counting: CountingCounters = field(default_factory=CountingCounters)
+    coverages: Sequence[Coverage] = ()
+    reconciled: Mapping[str, int] = field(default_factory=dict)
     health: Mapping[str, Health] = field(default_factory=dict)
     reloads: Mapping[str, int] = field(default_factory=dict)
     started_ns: int = 0
@@ -128,6 +132,14 @@ def _counted(name: str) -> Callable[[Observed], Iterable[Reading]]:
 
 def _counting(read: Callable[[CountingCounters], float]) -> Callable[[Observed], Iterable[Reading]]:
     return lambda seen: [(_NO_LABEL, read(seen.counting))]
+
+
+def _coverage(read: Callable[[Coverage], float]) -> Callable[[Observed], Iterable[Reading]]:
+    return lambda seen: [
+        ((one.link, one.direction.name.lower()), value)
+        for one in seen.coverages
+        if (value := read(one)) == value  # not a number: the counter stood still
+    ]
 
 
 def _lost_counters(seen: Observed) -> Iterable[Reading]:
@@ -265,6 +277,21 @@ METRICS: Final[tuple[Spec, ...]] = (
          (), _counting(lambda one: one.late_rows)),
     Spec("counters_windows_total", "counter", "Windows of interface counters, roll-ups included.", (),
          _counting(lambda one: one.windows)),
+    # --- samples against counters ---
+    Spec("coverage_ratio", "gauge", "The samples' octets over the counter's, of the last minutes.",
+         ("link", "direction"), _coverage(lambda one: one.ratio)),
+    Spec("coverage_ratio_low", "gauge", "Lower end of its 95 % interval.", ("link", "direction"),
+         _coverage(lambda one: one.low)),
+    Spec("coverage_ratio_high", "gauge", "Upper end of its 95 % interval.", ("link", "direction"),
+         _coverage(lambda one: one.high)),
+    Spec("coverage_alarm", "gauge", "1 while the coverage alarm fires (docs/estimation.md), else 0.",
+         ("link", "direction"), _coverage(lambda one: float(one.verdict != Verdict.OK))),
+    Spec("coverage_interval_seconds", "gauge", "Mean time between two readings of the counter.",
+         ("link", "direction"), _coverage(lambda one: one.interval_s)),
+    Spec("coverage_growths_total", "counter",
+         "Growth of counters by what became of it: `used`, `uncertain` (the counter began anew, or may have wrapped "
+         "unseen), `second` (of a source that is not listened to), `late`, `overlapping`; and `lost_windows`.",
+         ("outcome",), lambda seen: [((name,), count) for name, count in seen.reconciled.items()]),
     # --- store ---
     Spec("store_windows_total", "counter", "Windows stored, roll-ups included.", (), _store(lambda one: one.windows)),
     Spec("store_rows_total", "counter", "Rows stored.", (), _store(lambda one: one.rows)),
@@ -357,11 +384,11 @@ METRICS: Final[tuple[Spec, ...]] = (
 
 
 def own_figures(seen: Observed) -> list[Figure]:
-    """Return every metric as a row of the measurement ``self``, but those of single agents and targets."""
+    """Return every metric as a row of the measurement ``self``, but those of single agents, targets and links."""
     return [
         Figure(spec.name, ",".join(labels) or "-", value)
         for spec in METRICS
-        if not {"agent", "target"}.intersection(spec.labels)
+        if not {"agent", "target", "link"}.intersection(spec.labels)
         for labels, value in spec.read(seen)
     ]
 

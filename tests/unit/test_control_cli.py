@@ -124,7 +124,40 @@ def test_top_without_a_terminal() -> None:
     assert "--once" in err
 
 
-@pytest.mark.parametrize("verb", ["status", "reload", "top", "alerts"])
+def test_coverage_for_people() -> None:
+    """Rule: links whose alarm fires come first and make the exit code 1; what is not known is a dash."""
+    code, out, _ = telemetryd(Backend(), "coverage")
+    assert code == 1
+    first, second = (next(line for line in out.splitlines() if name in line) for name in ("exit-1", "uplink"))
+    assert out.index(first) < out.index(second)
+    for text in (
+        "CR01",
+        "XGE1/0/1",
+        "95.3 %",
+        "94.9 % to 95.7 %",
+        "below",
+        "gnmi, every 10 s for 300 s",
+        "-6 s",
+        "5.0 %",
+    ):
+        assert text in first
+    assert "sflow, every 20 s for 290 s" in second and "-" in second
+    assert "uplink" not in telemetryd(Backend(), "coverage", "--alarms")[1]
+
+
+def test_coverage_for_programs() -> None:
+    """Rule: --json has the rows of the status; without an alarm the exit code is 0."""
+    code, out, _ = telemetryd(Backend(), "coverage", "--json")
+    assert code == 1 and json.loads(out) == {"alarms": 1, "rows": STATUS["coverage"]}
+    backend = Backend()
+    backend.answer = {**STATUS, "coverage": STATUS["coverage"][1:]}
+    assert telemetryd(backend, "coverage", "--json")[0] == 0
+    backend.answer = {**STATUS, "coverage": []}
+    code, _, err = telemetryd(backend, "coverage")
+    assert code == 0 and "no link has counters" in err
+
+
+@pytest.mark.parametrize("verb", ["status", "reload", "top", "alerts", "coverage"])
 def test_no_daemon_is_one_line(verb: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Rule: without a daemon each verb ends with one line that says where to look, exit 1."""
     from telemetryd.cli.main import main

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from telemetryd.aggregate.coverage import Verdict
+from telemetryd.aggregate.reconcile import Coverage
 from telemetryd.alerts import AlertCounters
 from telemetryd.alerts.receiver import ReceiverCounters
 from telemetryd.counting import CountingCounters
@@ -18,6 +20,7 @@ from telemetryd.observe.clock import ClockState
 from telemetryd.observe.health import OK, State, combine, degraded, document, failed
 from telemetryd.observe.metrics import PREFIX, SpecCollector, exposition, reference
 from telemetryd.outputs import OutputsCounters
+from telemetryd.schema import LinkDirection
 from telemetryd.serve.loss import LossCounts
 from telemetryd.serve.metrics import BEGIN, METRICS, Observed, update
 from telemetryd.store.influx.sender import SenderCounters
@@ -81,6 +84,21 @@ def test_documented_and_scraped_names_are_the_same() -> None:
         achieved_ns=10**10,
         counts={"malformed": 3},
     )
+    coverage = Coverage(
+        "exit",
+        LinkDirection.IN,
+        0.95,
+        0.94,
+        0.96,
+        Verdict.BELOW,
+        since_ns=0,
+        seconds=300.0,
+        interval_s=10.0,
+        octets=100.0,
+        estimated_octets=95.0,
+        until_ns=1,
+        rank=2,
+    )
     seen = Observed(
         live=LIVE,
         health={"store": OK},
@@ -94,6 +112,8 @@ def test_documented_and_scraped_names_are_the_same() -> None:
             active={("full", "pending"): 1},
             receivers={"ops": ReceiverCounters(waiting=2)},
         ),
+        coverages=[coverage],
+        reconciled={"used": 30},
     )
     text = exposition([SpecCollector(METRICS, lambda: seen)])().decode()
     scraped = {re.split(r"[{ ]", line)[0] for line in text.splitlines() if line and not line.startswith("#")}

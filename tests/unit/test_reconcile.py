@@ -59,7 +59,7 @@ def total(spans: list[tuple[int, Figures]], name: str, direction: str, figure: s
 
 def test_figures_are_the_counter_and_the_samples_of_the_same_time() -> None:
     """Readings at odd times: the spans' figures add up to the counter, and to the samples of that time."""
-    reconciler = Reconciler()
+    reconciler = Reconciler(first_is_whole=True)
     fill(reconciler, range(40), row(1e6))
     reconciler.add_growths([growth(2.5, 12.25, 9.9e6), growth(12.25, 31.75, 20e6)])
     assert reconciler.counts["used"] == 0
@@ -80,7 +80,7 @@ def test_figures_are_the_counter_and_the_samples_of_the_same_time() -> None:
 
 def test_octets_follow_the_samples_within_an_interval() -> None:
     """Traffic in one span and none in the next: the counter's octets of both lie where the samples saw them."""
-    reconciler = Reconciler()
+    reconciler = Reconciler(first_is_whole=True)
     fill(reconciler, range(10), row(3e6))
     fill(reconciler, range(10, 20))
     reconciler.add_growths([growth(0, 20, 31e6)])
@@ -92,7 +92,7 @@ def test_octets_follow_the_samples_within_an_interval() -> None:
 
 def test_a_span_waits_for_its_counters() -> None:
     """A span is handed out when all that have counters went past it, or after a time, and then never again."""
-    reconciler = Reconciler()
+    reconciler = Reconciler(first_is_whole=True)
     fill(reconciler, range(30), row(1e6), row(1e6, direction=LinkDirection.OUT))
     out = {"direction": LinkDirection.OUT}
     reconciler.add_growths([growth(0, 10, 10e6), growth(0, 5, 5e6, **out)])
@@ -112,7 +112,7 @@ def test_a_span_waits_for_its_counters() -> None:
 
 def test_coverage_and_its_alarm() -> None:
     """Half of what the counter says is seen: the ratio is a half, the alarm fires, and its seconds are counted."""
-    reconciler = Reconciler()
+    reconciler = Reconciler(first_is_whole=True)
     fill(reconciler, range(100), row(5e7))
     reconciler.add_growths([growth(10 * n, 10 * n + 10, 1e9) for n in range(10)])
     spans = reconciler.advance(START_NS + 100 * SECOND_NS) + reconciler.flush()
@@ -128,7 +128,7 @@ def test_coverage_and_its_alarm() -> None:
 
 def test_sampling_that_stopped_everywhere_is_seen() -> None:
     """Without any window, as time goes on, what the counters say is still held against nothing."""
-    reconciler = Reconciler()
+    reconciler = Reconciler(first_is_whole=True)
     fill(reconciler, range(20), row(5e7))
     reconciler.add_growths([growth(10 * n, 10 * n + 10, 5e8) for n in range(12)])
     reconciler.advance(START_NS + 120 * SECOND_NS)
@@ -137,7 +137,7 @@ def test_sampling_that_stopped_everywhere_is_seen() -> None:
 
 def test_corrections_and_uncertain_growths() -> None:
     """Octets are corrected for each packet, by the samples' packets where the counter has none; resets are left out."""
-    reconciler = Reconciler()
+    reconciler = Reconciler(first_is_whole=True)
     fill(reconciler, range(40), row(1e6))
     reconciler.add_growths([growth(0, 10, 10e6, correction=4.0), growth(10, 20, 10e6, correction=4.0, packets=None)])
     reconciler.add_growths([growth(20, 30, 10e6, is_certain=False), growth(30, 40, 10e6)])
@@ -150,7 +150,7 @@ def test_corrections_and_uncertain_growths() -> None:
 
 def test_the_better_source_is_listened_to() -> None:
     """Two sources of one link are never added: the lesser one counts only where the better one is silent."""
-    reconciler = Reconciler()
+    reconciler = Reconciler(first_is_whole=True)
     fill(reconciler, range(20), row(1e6))
     reconciler.add_growths([growth(0, 10, 10e6), growth(0, 10, 10e6, rank=1), growth(10, 20, 11e6)])
     reconciler.add_growths([growth(10, 20, 12e6, rank=1), growth(10, 20, 11e6)])
@@ -168,7 +168,7 @@ def test_the_better_source_is_listened_to() -> None:
 
 def test_ends_that_jitter_are_one_reading() -> None:
     """The clocks' skew is estimated ever anew: intervals that follow each other neither overlap nor leave a gap."""
-    reconciler = Reconciler()
+    reconciler = Reconciler(first_is_whole=True)
     fill(reconciler, range(31), row(1e6))
     reconciler.add_growths([growth(0, 10, 10e6), growth(9.8, 20, 10e6), growth(20.3, 30, 10e6)])
     spans = reconciler.advance(START_NS + 31 * SECOND_NS) + reconciler.flush()
@@ -178,7 +178,7 @@ def test_ends_that_jitter_are_one_reading() -> None:
 
 def test_intervals_that_are_too_old_are_counted() -> None:
     """An interval that began before what is kept is late, and nothing breaks."""
-    reconciler = Reconciler()
+    reconciler = Reconciler(first_is_whole=True)
     fill(reconciler, range(10), row(1e6))
     reconciler.advance(START_NS + 1000 * SECOND_NS)
     reconciler.add_growths([growth(0, 10, 10e6)])
@@ -189,7 +189,7 @@ def test_intervals_that_are_too_old_are_counted() -> None:
 def test_only_seconds_are_taken() -> None:
     """Roll-ups would count twice."""
     with pytest.raises(ValueError, match="windows of 1 s"):
-        Reconciler().add_window(window([], span_ns=SPAN_NS))
+        Reconciler(first_is_whole=True).add_window(window([], span_ns=SPAN_NS))
 
 
 def point_row(octets: float, direction: Direction) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def point_row(octets: float, direction: Direction) -> dict[str, Any]:
 def test_a_metering_point_has_its_part_of_the_correction(faces_outside: bool) -> None:
     """What passes a point is some of the link's traffic: it gets what its classes get of the link's correction."""
     direction = Direction.INBOUND if faces_outside else Direction.OUTBOUND
-    reconciler = Reconciler({"exit": Point(LINK, faces_outside)})
+    reconciler = Reconciler({"exit": Point(LINK, faces_outside)}, first_is_whole=True)
     # 8e6 of 10e6 octets that come in by the link count at the point, and none that go out by it.
     fill(reconciler, range(10), row(8e6), row(2e6, department=1), point_row(8e6, direction))
     reconciler.add_growths([growth(0, 10, 101e6)])
@@ -214,7 +214,7 @@ def test_a_metering_point_has_its_part_of_the_correction(faces_outside: bool) ->
 
 def test_a_point_inside_counts_both_ways() -> None:
     """Packets between two inside ends pass in and out: the point's correction is of both directions' counters."""
-    reconciler = Reconciler({"exit": Point(LINK, False)})
+    reconciler = Reconciler({"exit": Point(LINK, False)}, first_is_whole=True)
     out = {"direction": LinkDirection.OUT}
     fill(reconciler, range(10), row(1e6), row(3e6, **out), point_row(4e6, Direction.INTERNAL))
     reconciler.add_growths([growth(0, 10, 11e6), growth(0, 10, 32e6, **out)])
@@ -228,7 +228,7 @@ def test_bursts_and_readings_at_odd_times() -> None:
     """Minutes of bursty traffic, readings every 7 s: classes are known better with counters, and intervals hold."""
     random = np.random.default_rng(11)
     minutes, shares = 20, np.array([0.75, 0.25])
-    reconciler = Reconciler()
+    reconciler = Reconciler(first_is_whole=True)
     truth = np.zeros((minutes, 2))
     sums = np.zeros((minutes, 2, 3))
     counter, last, spans = np.zeros(minutes * 60 + 1), 3.4, []
@@ -268,3 +268,13 @@ def test_bursts_and_readings_at_odd_times() -> None:
     is_held = (found.low.reshape(-1, 2) <= truth[inner]) & (truth[inner] <= found.high.reshape(-1, 2))
     assert is_held.mean() > 0.85 and ((low <= truth[inner]) & (truth[inner] <= high)).mean() > 0.85
     assert reconciler.coverages()[0].verdict == Verdict.OK
+
+
+def test_the_first_second_may_be_partial() -> None:
+    """Counters' intervals that begin before the windows do, or in the first of them, are left out."""
+    reconciler = Reconciler()
+    fill(reconciler, range(5, 40), row(1e6))
+    reconciler.add_growths([growth(0, 5.5, 10e6), growth(5.5, 15, 10e6), growth(15, 25, 10e6)])
+    spans = reconciler.advance(START_NS + 40 * SECOND_NS) + reconciler.flush()
+    assert (reconciler.counts["late"], reconciler.counts["used"]) == (2, 1)
+    assert total(spans, LINK, "in", "seconds") == pytest.approx(10.0)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from telemetryd.aggregate.coverage import Verdict
+from telemetryd.aggregate.feeds import Feed, Feeds, ports_of
 from telemetryd.aggregate.link_growth import Links, link_growths
 from telemetryd.aggregate.reconcile import Growth, Point
 from telemetryd.observe.health import State
@@ -20,6 +21,7 @@ from telemetryd.schema import (
     DIRECTION_GROWTH_COLUMNS,
     GROWTH_COLUMNS,
     Counter,
+    CounterSource,
     GrowthFlag,
     LinkDirection,
     Table,
@@ -89,7 +91,7 @@ class Case:
         plain = {"table": Table.LINK_USAGE, "direction": LinkDirection.IN, "octets": octets, "samples": 100}
         plain |= {"octets_variance": octets * 1e5, "octets_largest": 1e5, "packets": octets / 1e3}
         rows = [plain | {"link": link} for link in links]
-        for second in seconds:
+        for second in range(seconds.start - 1, seconds.stop):
             self.component.put_window(window(rows, start_ns=START_NS + second * SECOND_NS))
 
     def grow(self, seconds: range, octets: int, *names: str) -> None:
@@ -159,7 +161,7 @@ def test_a_loop_that_stands_loses_windows_and_counts_them(registry: Registry) ->
     """What waits is bounded: the oldest windows are lost."""
     case = Case(registry)
     case.fill(range(WAITING + 5), 1)
-    assert case.component.counts()["lost_windows"] == 5
+    assert case.component.counts()["lost_windows"] == 6
 
 
 def test_growth_of_feeds(registry: Registry) -> None:
@@ -174,12 +176,11 @@ def test_growth_of_feeds(registry: Registry) -> None:
         "end_ns": np.full(2, START_NS + 7 * SECOND_NS),
         "growth": np.array([500_000_000, 500_000], np.uint64),
     }
-    device, interface = "core-1", "ifIndex 9"
-    of_feeds = np.zeros(8, np.int64)
-    of_feeds[7] = 3 * SECOND_NS
-    case.component.take_growth(
-        growth, of_feeds, lambda feed: (device, f"{interface}{feed}"), np.zeros(8), np.ones(8, int)
-    )
+    feeds = Feeds(ports_of(registry))
+    for index in range(8):
+        feeds.number(Feed(CounterSource.SFLOW, "core-1", 90 + index))
+    case.component.take_growth(growth, np.full(2, 3 * SECOND_NS), feeds)
     case.run()
     (found,) = case.component.coverages()
     assert (found.link, found.rank, found.until_ns) == ("core-1/ifIndex 97", 1, START_NS + 10 * SECOND_NS)
+    assert case.component.places == {"core-1/ifIndex 97": ("core-1", "ifIndex 97")}
