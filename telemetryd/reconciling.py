@@ -90,9 +90,7 @@ class Reconciling(Component):
 
     def take_growth(self, growth: Mapping[str, NDArray[Any]], offset_ns: NDArray[np.int64], feeds: Feeds) -> None:
         """Take what counters grew by, on the event loop (:data:`telemetryd.counting.OnGrowth`)."""
-        by_feed = np.zeros(len(feeds), np.int64)
-        by_feed[growth["feed"]] = offset_ns
-        grown = by_direction(growth, by_feed)
+        grown = by_direction(growth, offset_ns)
         numbers = grown["feed"]
         places = [feeds.interface(feeds[number]) for number in numbers.tolist()]
         self.places |= {self._links.name(place): place for place in places}
@@ -101,7 +99,10 @@ class Reconciling(Component):
 
     def add_growths(self, growths: list[Growth]) -> None:
         """Take what counters of links grew by, on the event loop."""
-        self._has_counters = self._has_counters or bool(growths)
+        if growths and not self._has_counters:
+            # Windows that closed before were not looked at.
+            self._has_counters = True
+            self._reconciler.begin(self._clock())
         self._reconciler.add_growths(growths)
 
     def replace(self, registry: Registry) -> None:

@@ -194,6 +194,11 @@ class Reconciler:
         """Use other metering points from now on: the registry was loaded again."""
         self._points = dict(points)
 
+    def begin(self, begin_ns: int) -> None:
+        """Say from when on every second with samples has a window: what counters tell of earlier is left out."""
+        if self._begin_ns is None:
+            self._begin_ns = begin_ns
+
     def add_window(self, window: UsageWindow) -> None:
         """Add a closed window of 1 s, in the order of time.
 

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetryd.aggregate.calibrate import calibrate, coverage_ratio
-from telemetryd.aggregate.reconcile import Figures
+from telemetryd.aggregate.reconcile import SPAN_NS, Figures
+from telemetryd.store.cover import data_range
 from telemetryd.store.embedded import Snapshot, Store
 from telemetryd.store.query import OTHER, Name, Row, grouping, rank_names
 from telemetryd.store.reconciled import figures_between
@@ -74,10 +75,20 @@ def top(store: Store, by: Sequence[str], selection: Selection, n: int = 10) -> C
             PLACE,
             Selection(selection.table, found.plan.from_ns, found.plan.to_ns, only, selection.confidence),
         )
-        figures = figures_between(snapshot, found.plan.from_ns, found.plan.to_ns)
+        figures = figures_between(snapshot, *_whole_spans(snapshot, found.plan.from_ns, found.plan.to_ns))
         return _answer(found, whole, figures, columns, keys, selection.confidence, n)
 
     return store.read(answer)
+
+
+def _whole_spans(snapshot: Snapshot, from_ns: int, to_ns: int) -> tuple[int, int]:
+    """Widen a range that goes as far as the data to the spans of figures that hold its ends."""
+    held = data_range(snapshot.manifest)
+    if held is not None and from_ns <= held[0]:
+        from_ns = from_ns // SPAN_NS * SPAN_NS
+    if held is not None and to_ns >= held[1]:
+        to_ns = -(-to_ns // SPAN_NS) * SPAN_NS
+    return from_ns, to_ns
 
 
 def _answer(

@@ -179,7 +179,7 @@ def test_growth_of_feeds(registry: Registry) -> None:
     feeds = Feeds(ports_of(registry))
     for index in range(8):
         feeds.number(Feed(CounterSource.SFLOW, "core-1", 90 + index))
-    case.component.take_growth(growth, np.full(2, 3 * SECOND_NS), feeds)
+    case.component.take_growth(growth, np.full(8, 3 * SECOND_NS), feeds)
     case.run()
     (found,) = case.component.coverages()
     assert (found.link, found.rank, found.until_ns) == ("core-1/ifIndex 97", 1, START_NS + 10 * SECOND_NS)
