@@ -125,6 +125,7 @@ def test_it_answers_how_it_is(tmp_path: Path, registry: Path) -> None:
             "updates",
             "outputs",
             "store",
+            "alerts",
             "coverage",
             "counters",
             "gnmi",
