@@ -131,6 +131,7 @@ class Counting(Component):
         self._by_entity: dict[tuple[int, int], int] = {}
         self._with_speed = 0
         self._unusable = self._handed = 0
+        self._targets: set[str] = set()
 
     def take_samples(self, rows: list[Rows]) -> None:
         """Take counters samples; from any thread, never waits."""
@@ -160,9 +161,14 @@ class Counting(Component):
         self._feeds.replace(self._ports)
         self._with_speed = 0
         self.wait_for(plans)
+        left = self._targets - {plan.name for plan in plans}
+        for device in left:
+            self._windows.leave(self._feeds.of_device(CounterSource.GNMI, device))
+        self._targets = {plan.name for plan in plans}
 
     def wait_for(self, plans: list[TargetPlan]) -> None:
         """Let spans wait long enough for the targets that are sampled most rarely."""
+        self._targets |= {plan.name for plan in plans}
         longest = max((plan.sample_ns for plan in plans), default=0)
         self._windows.hold_ns = min(max(HOLD_NS, int(HOLD_INTERVALS * longest)), LONGEST_HOLD_NS)
 

@@ -115,6 +115,10 @@ class InterfaceWindows:
         self._oldest = max(self._oldest, until_ns // self._span_ns, *(number + 1 for number in done[-1:]))
         return windows
 
+    def leave(self, feeds: NDArray[np.int64]) -> None:
+        """Wait for some feeds no longer: nothing more will come of them."""
+        self._heard_ns[feeds[feeds < len(self._heard_ns)]] = 0
+
     @property
     def closed_until_ns(self) -> int:
         """Nothing that ends by this time is still to come."""

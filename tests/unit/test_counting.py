@@ -187,6 +187,21 @@ def test_a_device_with_too_many_interfaces_leaves_room_for_others(
     assert "readings of more interfaces" in story.counting.health().reasons[0]
 
 
+def test_nobody_waits_for_a_target_that_was_left(tmp_path: Path) -> None:
+    """A span waits for an interface that is late, but not for one of a device that a reload has left."""
+    story = Story(tmp_path)
+    story.counting.wait_for([story.plan])
+    for at_s in (0, 10):
+        story.update(at_s, in_octets=at_s)
+        story.sample(at_s, at_s, agent="192.0.2.99", in_octets=at_s)
+        story.close(at_s)
+    assert len(story.close(12)) == 1
+    story.sample(20, 20, agent="192.0.2.99", in_octets=20)
+    assert story.close(22) == []
+    story.counting.replace(registry(), [])
+    assert len(story.close(22)) == 1
+
+
 def test_a_flood_of_samples_is_bounded(tmp_path: Path) -> None:
     """What waits for a turn has a bound; what is lost is counted and said."""
     story = Story(tmp_path)
