@@ -116,3 +116,19 @@ def test_a_second_replay_stores_nothing_twice(replayed: tuple[Any, Path, Any]) -
     assert "the samples agree" in shown
     with Store.open(path, "read") as store:
         assert calibrated.top(store, ["link"], Selection("link_usage")) == before
+
+
+def test_coverage_of_a_store(replayed: tuple[dict[str, Any], Path, Any]) -> None:
+    """`telemetryd coverage --store` shows what the replay stored, and exits with 0: no alarm fires."""
+    document, path, _ = replayed
+    command = [sys.executable, "-m", "telemetryd", "coverage", "--store", str(path), "--json"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert result.returncode == 0, result.stderr
+    answer = json.loads(result.stdout)
+    rows = {(row["link"], row["direction"]): row for row in answer["rows"]}
+    assert answer["alarms"] == 0 and rows
+    for row in document["coverage"]:
+        if row["coverage"]:
+            found = rows[row["link"], row["direction"]]
+            assert found["coverage"] == pytest.approx(row["coverage"], rel=0.02)
+            assert found["low"] < found["coverage"] < found["high"]
