@@ -25,7 +25,7 @@ NOTHING, NEW = 254, 255
 EVERYTHING: Final = -1
 NOBODY: Final = -2
 
-_COUNTER_LEAVES: Final = {
+COUNTER_LEAVES: Final = {
     "octets": "OCTETS",
     "pkts": "PACKETS",
     "unicast-pkts": "UNICAST_PACKETS",
@@ -38,7 +38,7 @@ _COUNTER_LEAVES: Final = {
 _OF_INTERFACE: Final[dict[tuple[str, ...], int]] = {
     ("state", "counters", f"{way}-{leaf}"): Counter[f"{way.upper()}_{name}"]
     for way in ("in", "out")
-    for leaf, name in _COUNTER_LEAVES.items()
+    for leaf, name in COUNTER_LEAVES.items()
 } | {
     ("state", "oper-status"): OPER_STATUS,
     ("state", "ifindex"): IFINDEX,
