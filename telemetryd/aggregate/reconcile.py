@@ -23,7 +23,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from telemetryd.aggregate.align import SECOND_NS, SUMS, Cut, Seconds
+from telemetryd.aggregate.align import MEMORY_S, SECOND_NS, SUMS, Cut, Seconds
 from telemetryd.aggregate.calibrate import coverage_ratio
 from telemetryd.aggregate.coverage import CoverageAlarm, Verdict
 from telemetryd.schema import Direction, LinkDirection, Table, UsageWindow
@@ -169,8 +169,8 @@ class Reconciler:
     Attributes
     ----------
     counts:
-        What became of the growths: ``used``, ``uncertain``, ``second`` (of a source that is not listened to),
-        ``late`` (before what is still kept, or before the first window), ``overlapping``.
+        What became of the growths: ``used``, ``uncertain`` (or far ahead of the windows), ``second`` (of a source that
+        is not listened to), ``late`` (before what is still kept, or before the first window), ``overlapping``.
     """
 
     def __init__(
@@ -230,7 +230,9 @@ class Reconciler:
         """Add what counters grew by; those of a link and direction in the order of time."""
         for growth in growths:
             number = self._slot(growth.link, growth.direction.name.lower())
-            if not growth.is_certain:
+            # A reading from the future would leave no room for those of now.
+            is_ahead = 0 < self._seconds.end_second < growth.end_ns // SECOND_NS - MEMORY_S
+            if not growth.is_certain or is_ahead:
                 self.counts["uncertain"] += 1
                 continue
             slot = self._slots[number]

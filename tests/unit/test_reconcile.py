@@ -278,3 +278,12 @@ def test_the_first_second_may_be_partial() -> None:
     spans = reconciler.advance(START_NS + 40 * SECOND_NS) + reconciler.flush()
     assert (reconciler.counts["late"], reconciler.counts["used"]) == (2, 1)
     assert total(spans, LINK, "in", "seconds") == pytest.approx(10.0)
+
+
+def test_readings_from_the_future_do_no_harm() -> None:
+    """An interval that ends minutes ahead of the windows is left out, and those that follow are not taken for old."""
+    reconciler = Reconciler(first_is_whole=True)
+    fill(reconciler, range(20), row(1e6))
+    reconciler.add_growths([growth(0, 3600, 1e9), growth(0, 10, 10e6)])
+    reconciler.advance(START_NS + 20 * SECOND_NS)
+    assert (reconciler.counts["uncertain"], reconciler.counts["used"]) == (1, 1)
