@@ -291,16 +291,17 @@ def test_an_interrupt_ends_with_exact_counts(collector):
     import signal
 
     command = [sys.executable, "-m", "telemetryd", "send", "--city", "--rate", "2000", "--seconds", "60"]
+    command = ["env", "--default-signal=INT", *command]  # tests may be run in the background, where it is ignored
     process = subprocess.Popen([*command, "--to", collector.target, "--json"], stdout=subprocess.PIPE, text=True)
-    try:
-        deadline = time.monotonic() + DEADLINE_S
-        while len(collector.received) < 20 and time.monotonic() < deadline:
-            threading.Event().wait(0.01)
-        process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=DEADLINE_S)
-    finally:
-        process.kill()
-        process.wait()
+    with process:
+        try:
+            deadline = time.monotonic() + DEADLINE_S
+            while len(collector.received) < 20 and time.monotonic() < deadline:
+                threading.Event().wait(0.01)
+            process.send_signal(signal.SIGINT)
+            output, _ = process.communicate(timeout=DEADLINE_S)
+        finally:
+            process.kill()
     summary = json.loads(output)
     assert process.returncode == 130 and summary["interrupted"]
     while len(collector.received) < summary["total"]["datagrams"] and time.monotonic() < deadline:
