@@ -48,13 +48,33 @@ def hours(*spans: tuple[float, float, float]) -> np.ndarray:
     return rate
 
 
-def sampled(rates: Mapping[tuple[str, str, str], np.ndarray], seed: int = 1) -> list[Key]:
-    """Sample inbound rates in Mbit/s by (link, department, application)."""
+POINTS = {"isp1": "mp1", "isp2": "mp2"}
+
+
+def sampled(
+    rates: Mapping[tuple[str, str, str], np.ndarray], seed: int = 1, *, is_translated: bool = False
+) -> list[Key]:
+    """Sample inbound rates in Mbit/s by (link, department, application).
+
+    Translated, the rows of a link do not tell whose they are: those of its metering point do.
+    """
     random = np.random.default_rng(seed)
     scale = MBIT * BIN / 1e9 / 8 / (RATE * SIZE)
-    return [
-        Key("link_usage", link, "in", department, application, random.poisson(rate * scale))
-        for (link, department, application), rate in rates.items()
+    counts = {key: random.poisson(rate * scale) for key, rate in rates.items()}
+    if not is_translated:
+        return [
+            Key("link_usage", link, "in", department, application, samples)
+            for (link, department, application), samples in counts.items()
+        ]
+    totals = [
+        Key("totals", POINTS[link], "inbound", department, application, samples)
+        for (link, department, application), samples in counts.items()
+    ]
+    of_links = {link: np.zeros(len(DAY), np.int64) for link, _, _ in counts}
+    for (link, _, _), samples in counts.items():
+        of_links[link] += samples
+    return totals + [
+        Key("link_usage", link, "in", "unknown", "unclassified", samples) for link, samples in of_links.items()
     ]
 
 
@@ -73,12 +93,19 @@ def busy_day() -> dict[tuple[str, str, str], np.ndarray]:
 class City:
     """A registry, a policy and a store."""
 
-    def __init__(self, path: Path, rates: Mapping[tuple[str, str, str], np.ndarray], policy: str = POLICY) -> None:
+    def __init__(
+        self,
+        path: Path,
+        rates: Mapping[tuple[str, str, str], np.ndarray],
+        policy: str = POLICY,
+        *,
+        is_translated: bool = False,
+    ) -> None:
         self.store = path / "store"
         self.registry = write_registry(path / "registry")
         self.policy = path / "policy.yaml"
         self.policy.write_text(policy, encoding="utf-8")
-        fill(self.store, DAY, sampled(rates), names=NAMES)
+        fill(self.store, DAY, sampled(rates, is_translated=is_translated), names=NAMES)
 
     def options(self) -> list[str]:
         """Return the options that name the three."""

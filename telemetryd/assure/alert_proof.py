@@ -16,7 +16,7 @@ from telemetryd.assure.guarantees import Node, Promises, Terms
 from telemetryd.assure.proof import Usage, Verdict, demand_of, judge
 from telemetryd.policy.admission import capacity_bps
 from telemetryd.registry.models import Registry
-from telemetryd.schema import LinkDirection, Names, Table, UsageWindow
+from telemetryd.schema import Direction, LinkDirection, Names, Table, UsageWindow
 
 SECOND_NS: Final = 1_000_000_000
 #: How long a demand that was seen is taken to last, as in the proof.
@@ -59,6 +59,7 @@ class _Link:
     now: _Span = field(init=False)
     names: Names | None = None
     is_member: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    is_point: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     member_lane: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))
     chains: dict[int, list[int]] = field(default_factory=dict)
 
@@ -100,10 +101,12 @@ class ProofMeasure:
     def add(self, window: UsageWindow) -> None:
         """Take in a window of 1 s."""
         self._windows += 1
-        of = window.columns["table"] == Table.LINK_USAGE
-        columns = {name: column[of] for name, column in window.columns.items()}
+        tables = {}
+        for table in (Table.LINK_USAGE, Table.TOTALS):
+            of = window.columns["table"] == table
+            tables[table] = {name: column[of] for name, column in window.columns.items()}
         for link in self._links:
-            self._add(link, columns, window.names)
+            self._add(link, tables, window.names)
 
     def close(self, start_ns: int, end_ns: int, telemetry: Telemetry) -> list[Reading]:
         """End a span."""
@@ -166,16 +169,20 @@ class ProofMeasure:
             readings.append(Reading(tuple(subject.items()), rate, low, high, evidence, promised, verdict.name.lower()))
         return readings
 
-    def _add(self, link: _Link, columns: dict[str, NDArray[Any]], names: Names) -> None:
+    def _add(self, link: _Link, tables: dict[Table, dict[str, NDArray[Any]]], names: Names) -> None:
         if link.names is not names:
             _learn(link, names)
-        of = link.is_member[columns["link"]] & (
-            columns["direction"] == LinkDirection[link.promises.direction.upper()].value
-        )
-        if not of.any():
-            return
-        rows = {name: column[of] for name, column in columns.items()}
+        columns = tables[Table.LINK_USAGE]
+        way = LinkDirection[link.promises.direction.upper()]
+        rows = _where(columns, link.is_member[columns["link"]] & (columns["direction"] == way))
         link.now.add(link.member_lane[rows["link"]], rows)
+        where = link.promises.counted
+        if where.table == "totals":
+            columns = tables[Table.TOTALS]
+            inward = Direction[where.direction.upper()]
+            rows = _where(columns, link.is_point[columns["link"]] & (columns["direction"] == inward))
+        if not len(rows["link"]):
+            return
         width = len(names.applications)
         charged = rows[link.promises.policy.file.charge].astype(np.int64)
         keys, inverse = np.unique(charged * width + rows["application"], return_inverse=True)
@@ -199,6 +206,11 @@ def _learn(link: _Link, names: Names) -> None:
     link.chains = {}
     link.member_lane = np.array([link.lanes.get(_lane(name), -1) for name in names.links], np.intp)
     link.is_member = link.member_lane >= 0
+    link.is_point = np.array([name in link.promises.counted.links for name in names.metering_points], np.bool_)
+
+
+def _where(columns: dict[str, NDArray[Any]], of: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+    return {name: column[of] for name, column in columns.items()}
 
 
 def _chain(link: _Link, names: Names, key: int) -> list[int]:

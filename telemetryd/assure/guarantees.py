@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from telemetryd.allocate.demand_file import Demand
 from telemetryd.allocate.place import Placed, Placer
+from telemetryd.assure.sources import counted
 from telemetryd.policy.admission import capacity_bps
 from telemetryd.policy.loaded import Policies, Policy
 from telemetryd.policy.outline import Active, Rule, active_at, outline
@@ -54,8 +55,10 @@ class Promises:
     ----------
     capacity_bps, members:
         Of the link or group.
+    counted:
+        Which rows tell whose its traffic is.
     is_ahead:
-        Whether some of its traffic is sampled where it comes in, before it queues for the link.
+        Whether some of its traffic is counted before it queues for the link: where it comes in, or further inside.
     """
 
     def __init__(self, policy: Policy, registry: Registry, link: str, direction: str) -> None:
@@ -65,7 +68,10 @@ class Promises:
         self.capacity_bps = capacity_bps(link, direction, registry)
         groups = registry.by_name("link_groups")
         self.members: tuple[str, ...] = groups[link].members if link in groups else (link,)
-        self.is_ahead = direction == "out" and any(_samples_at_ingress(member, registry) for member in self.members)
+        self.counted = counted(registry, link, direction)
+        self.is_ahead = direction == "out" and (
+            self.counted.table == "totals" or any(_samples_at_ingress(member, registry) for member in self.members)
+        )
         self._registry = registry
         self._outlines: dict[Active, dict[Node, Rule]] = {}
         self._chains: dict[tuple[str, str], tuple[Node, ...]] = {}

@@ -29,6 +29,7 @@ from telemetryd.assure.proof import (
     shortfalls,
     summarise,
 )
+from telemetryd.assure.sources import Counted
 from telemetryd.errors import InputError
 from telemetryd.policy.admission import capacity_bps
 from telemetryd.registry.models import Registry
@@ -207,29 +208,48 @@ class _Prover:
             first = self.from_ns
             while first < self.to_ns:
                 last = min(first // DAY_NS * DAY_NS + DAY_NS, self.to_ns)
-                found = self._found(of, charge, first, last, self.question.window_ns)
-                for place in of:
-                    self._add(place, found)
+                for table in ("link_usage", "totals"):
+                    found = self._found(of, table, charge, first, last, self.question.window_ns)
+                    if found is not None:
+                        for place in of:
+                            self._add(place, table, found)
                 first = last
                 self.progress((last - self.from_ns) / (self.to_ns - self.from_ns))
 
-    def _found(self, of: Iterable[int], charge: str, from_ns: int, to_ns: int, bucket_ns: int | None) -> Found:
-        links = sorted({member for place in of for member in self.promised[place].members})
-        selection = Selection("link_usage", from_ns, to_ns, {"link": links})
+    def _found(
+        self, of: Iterable[int], table: str, charge: str, from_ns: int, to_ns: int, bucket_ns: int | None
+    ) -> Found | None:
+        """Read what a table has of some promises: their links, or the metering points that tell their departments."""
+        places = {where for place in of for where in self._places(place, table)}
+        if not places:
+            return None
+        selection = Selection(table, from_ns, to_ns, {"link": sorted(places)})
         return sum_by(
             self.snapshot, ("link", "direction", charge, "application"), selection, bucket_ns, may_be_empty=True
         )
 
-    def _add(self, place: int, found: Found) -> None:
+    def _places(self, place: int, table: str) -> tuple[str, ...]:
+        """Return where a table has the traffic of a promise: on its links it shows how full they are in any case."""
+        if table == "link_usage":
+            return tuple(self.promised[place].members)
+        where = self.promised[place].counted
+        return where.links if where.table == table else ()
+
+    def _add(self, place: int, table: str, found: Found) -> None:
         one, ledger = self.promised[place], self.ledgers[place]
+        where = one.counted
         chains = [
-            one.chain(department, application) if link in one.members and direction == one.direction else ()
+            one.chain(department, application) if _is_at(where, table, link, direction) else ()
             for link, direction, department, application in found.names
         ]
         for depth in range(max(map(len, chains), default=0)):
             ledger.add(found, _lanes(ledger, [chain[depth] if depth < len(chain) else None for chain in chains]))
-        own = [_lane(name[0]) if chain else None for name, chain in zip(found.names, chains, strict=True)]
-        ledger.add(found, _lanes(ledger, own))
+        if table == "link_usage":
+            own = [
+                _lane(link) if link in one.members and direction == one.direction else None
+                for link, direction, _, _ in found.names
+            ]
+            ledger.add(found, _lanes(ledger, own))
 
     # --- judging --------------------------------------------------------------------------------------------
 
@@ -332,17 +352,20 @@ class _Prover:
             return []
         some = missed[np.unique(np.linspace(0, len(missed) - 1, min(EXAMINED, len(missed))).round().astype(int))]
         one = self.promised[place]
+        where = one.counted
         counts: dict[str, int] = {}
         for number in some.tolist():
             at_ns = int(self.starts[number])
-            found = self._found([place], one.policy.file.charge, at_ns, at_ns + self.question.window_ns, None)
+            until_ns, charge = at_ns + self.question.window_ns, one.policy.file.charge
             seconds = float(self.collected_s[number])
+            found = self._found([place], where.table, charge, at_ns, until_ns, None)
             used = [
                 (name[2], name[3], float(octets) * 8 / seconds)
-                for name, octets in zip(found.names, found.volumes().tolist(), strict=True)
-                if name[0] in one.members and name[1] == one.direction
+                for name, octets in _volumes(found)
+                if _is_at(where, where.table, name[0], name[1])
             ]
-            heard = {name[0] for name in found.names if name[1] == one.direction}
+            on_links = self._found([place], "link_usage", charge, at_ns, until_ns, None)
+            heard = {name[0] for name, _ in _volumes(on_links) if name[1] == one.direction}
             cause = cause_of(
                 one,
                 self.registry,
@@ -356,6 +379,15 @@ class _Prover:
             counts[cause] = counts.get(cause, 0) + 1
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         return [{"cause": str(cause), "windows": count, "of": len(some)} for cause, count in ordered]
+
+
+def _is_at(where: Counted, table: str, link: str, direction: str) -> bool:
+    """Tell whether rows of a table are those that a link's departments are told by."""
+    return table == where.table and link in where.links and direction == where.direction
+
+
+def _volumes(found: Found | None) -> list[tuple[tuple[str, ...], float]]:
+    return [] if found is None else list(zip(found.names, found.volumes().tolist(), strict=True))
 
 
 def _lane(member: str) -> Node:

@@ -193,6 +193,17 @@ def test_a_guarantee_that_is_not_delivered_while_it_is_demanded_fires(tmp_path):
     assert told == []
 
 
+def test_departments_of_all_exits_are_those_inside_nat(tmp_path):
+    """The links show how full they are, and only their metering points whose the traffic is."""
+    full = {**link("isp1", "unknown", "unclassified", 98), **link("isp2", "unknown", "unclassified", 50)}
+    kept = {**full, **total("tax", "filing", 70), **total("edu", "films", 28)}
+    cut = {**full, **total("tax", "filing", 35), **total("edu", "films", 63)}
+    policy = POLICY.replace("links: [isp1]", "links: [providers]")
+    told, _ = run(proof_rules(tmp_path, policy), [kept] * 15 + [cut] * 15 + [kept] * 11)
+    subject = {"policy": "exits", "link": "providers", "direction": "in", "node": "tax", "department": "tax"}
+    assert told == [(25, "firing", subject), (35, "resolved", subject)]
+
+
 def test_noise_breaks_no_guarantee_and_a_shortfall_does_through_noise(tmp_path):
     """75 Mbit/s are demanded; exactly the 60 promised, for four minutes of a full link: no alert. Two thirds: one."""
     random = np.random.default_rng(5)
