@@ -21,6 +21,8 @@ from tests.dashboards import Query, queries
 from tests.influx_servers import Influxd, start_influxd
 from tests.usage_windows import window
 
+pytestmark = pytest.mark.no_twins
+
 MINUTE_NS = 60 * 10**9
 START_NS = (time.time_ns() // MINUTE_NS - 30) * MINUTE_NS
 VARIABLES = {

@@ -15,6 +15,8 @@ from telemetryd.store.influx.downsample import influxql_jobs
 from telemetryd.store.series import MEASUREMENTS
 from tests.influx_servers import Influxd, InfluxServer, start_influxd, start_victoria_metrics
 
+pytestmark = pytest.mark.no_twins
+
 DAY_NS = 86_400_000_000_000
 TOKEN = "admin:very-secret-5"
 

@@ -22,6 +22,8 @@ from telemetryd.store.spool import Entry, Spool
 from tests.influx_server import Fault, FaultServer, Points, error, half, hang, points_of, reset, script
 from tests.storing import Hasty
 
+pytestmark = pytest.mark.no_twins
+
 S = 1_000_000_000
 NOW_S = 1_790_000_000
 QUICK = Pace(first_s=0.01, longest_s=0.05, longest_asked_s=0.3, hold_s=0.05)

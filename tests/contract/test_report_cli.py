@@ -17,6 +17,8 @@ from telemetryd.store.levels import DAY_NS, Level
 from telemetryd.store.report import record as records
 from tests.month_case import BIN, bins_of, fill, traffic, windows, write_registry
 
+pytestmark = pytest.mark.no_twins
+
 DOCS = Path(__file__).parents[2] / "docs"
 Run = Callable[..., tuple[int, bytes, str]]
 MARCH = bins_of("2026-03-01", 31)

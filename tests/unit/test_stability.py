@@ -12,6 +12,8 @@ from benchmarks.step_response import M, Response, respond, step_truth
 from telemetryd.allocate.demand import DemandSettings
 from telemetryd.allocate.stability import NS, Damped, StabilitySettings, begin, damp
 
+pytestmark = pytest.mark.no_twins
+
 PLAIN = StabilitySettings(dead_band=0, release=0, hold_s=0, cool_down_s=0, most_rise=4, most_fall=1)
 
 

@@ -19,6 +19,8 @@ from telemetryd.errors import InputError
 from telemetryd.serve.control_client import ControlClient
 from tests.control_backend import DEADLINE_S, Backend, serving, update, usage
 
+pytestmark = pytest.mark.no_twins
+
 Play = Callable[[TopScreen, Pilot[None], Backend], Coroutine[Any, Any, None]]
 
 
