@@ -9,6 +9,15 @@ from typing import ClassVar
 from telemetryd.observe.health import OK, Health
 
 
+async def wait(event: asyncio.Event, seconds: float | None) -> None:
+    """Wait for an event, no longer than a time; None is for ever."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
+
+
 class Component(ABC):
     """A part of the daemon. The supervisor runs it as one task of its name.
 

@@ -26,7 +26,7 @@ from telemetryd.aggregate.interface_rollup import InterfaceRollUp
 from telemetryd.aggregate.interface_windows import SPAN_NS, InterfaceWindows
 from telemetryd.aggregate.sampled_counters import Rows, SampledCounters
 from telemetryd.aggregate.skew import Skew
-from telemetryd.component import Component
+from telemetryd.component import Component, wait
 from telemetryd.errors import StoreError
 from telemetryd.ingest.gnmi.counters import EVERYTHING, IFINDEX, OPER_STATUS, CounterPaths, is_up, speed_of
 from telemetryd.ingest.gnmi.paths import PathTable
@@ -178,11 +178,7 @@ class Counting(Component):
         self.started.set()
         while not self.stopping.is_set():
             self._turn()
-            try:
-                async with asyncio.timeout(TURN_S):
-                    await self.stopping.wait()
-            except TimeoutError:
-                continue
+            await wait(self.stopping, TURN_S)
         self._turn(is_last=True)
 
     def counters(self) -> CountingCounters:

@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 
 from telemetryd.aggregate.sampled_counters import Rows
 from telemetryd.classify.tables import Tables
-from telemetryd.component import Component
+from telemetryd.component import Component, wait
 from telemetryd.config.settings import Listen
 from telemetryd.live import LiveCounters, LiveEngine, LiveSettings, adopt_sockets, open_sockets
 from telemetryd.observe.health import OK, Health, degraded, failed
@@ -174,11 +174,7 @@ class LiveReceiver(Component):
             if time.monotonic() - sampled >= SAMPLE_S:
                 sampled = time.monotonic()
                 self._note(await asyncio.to_thread(engine.counters))
-            try:
-                async with asyncio.timeout(WATCH_S):
-                    await self.stopping.wait()
-            except TimeoutError:
-                continue
+            await wait(self.stopping, WATCH_S)
 
     def _note(self, counters: LiveCounters) -> None:
         """Keep what health needs of the counts, and log what is new and wrong."""

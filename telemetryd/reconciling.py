@@ -9,7 +9,6 @@ It runs on the loop. Windows come from the engine's thread and wait for a turn.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections import deque
@@ -24,7 +23,7 @@ from telemetryd.aggregate.coverage import Verdict
 from telemetryd.aggregate.feeds import Feeds
 from telemetryd.aggregate.link_growth import Links, Place, link_growths
 from telemetryd.aggregate.reconcile import Coverage, Growth, Reconciler
-from telemetryd.component import Component
+from telemetryd.component import Component, wait
 from telemetryd.observe.health import Health, degraded
 from telemetryd.observe.log import Log
 from telemetryd.registry.models import Registry
@@ -115,11 +114,7 @@ class Reconciling(Component):
         self.started.set()
         while not self.stopping.is_set():
             self._turn()
-            try:
-                async with asyncio.timeout(TURN_S):
-                    await self.stopping.wait()
-            except TimeoutError:
-                continue
+            await wait(self.stopping, TURN_S)
         self._turn(is_last=True)
 
     def coverages(self) -> list[Coverage]:

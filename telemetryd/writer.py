@@ -18,7 +18,7 @@ from typing import ClassVar, Final
 
 from telemetryd.aggregate.rollup import RollUp
 from telemetryd.backlog import InterfaceBacklog
-from telemetryd.component import Component
+from telemetryd.component import Component, wait
 from telemetryd.errors import StoreError
 from telemetryd.observe.health import Health, degraded
 from telemetryd.observe.log import Log
@@ -307,7 +307,7 @@ class StoreWriter(Component):
         retry_s = FIRST_RETRY_S
         while True:
             if not self._has_work and not self._earlier and not self.stopping.is_set():
-                await self._wait(TEND_EVERY_NS / 1e9)
+                await wait(self._wake, TEND_EVERY_NS / 1e9)
             self._wake.clear()
             is_last = self.stopping.is_set()
             begun = time.monotonic()
@@ -335,26 +335,14 @@ class StoreWriter(Component):
         super().stop()
         self._wake.set()
 
-    async def _wait(self, timeout_s: float) -> None:
-        """Wait until something comes or it is asked to stop, for a time at most."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._wake.wait()
-        except TimeoutError:
-            return
-
     async def _pause(self, seconds: float) -> None:
         """Wait for a time, less if asked to stop."""
         if seconds <= 0:
             return
         if self.stopping.is_set():
             await asyncio.sleep(seconds)
-            return
-        try:
-            async with asyncio.timeout(seconds):
-                await self.stopping.wait()
-        except TimeoutError:
-            return
+        else:
+            await wait(self.stopping, seconds)
 
     def _note_failure(self, reason: str, retry_s: float) -> None:
         self._counters = replace(self._counters, failures=self._counters.failures + 1)

@@ -17,7 +17,7 @@ from telemetryd.alerts.web import Alertmanager, Endpoint, Webhook
 from telemetryd.assure.alert_measures import Telemetry
 from telemetryd.assure.alert_plan import AlertPlan
 from telemetryd.assure.alerts import Alert
-from telemetryd.component import Component
+from telemetryd.component import Component, wait
 from telemetryd.config.settings_alerts import AlertReceiver
 from telemetryd.observe.health import Health, State
 from telemetryd.observe.log import Log
@@ -136,7 +136,7 @@ class Alerts(Component):
                     self._configure(group)
                 if self._plan.settings.rules:
                     self._tell(await asyncio.to_thread(self._evaluate))
-                await self._pause(EVERY_S - (time.monotonic() - begun))
+                await wait(self.stopping, EVERY_S - (time.monotonic() - begun))
             await self._end()
 
     def active(self) -> list[Alert]:
@@ -248,10 +248,3 @@ class Alerts(Component):
             for one in ending:
                 one.task.cancel()
             await asyncio.wait([one.task for one in ending])
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(max(seconds, 0)):
-                await self.stopping.wait()
-        except TimeoutError:
-            return

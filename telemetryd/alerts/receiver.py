@@ -16,6 +16,7 @@ from enum import Enum
 from typing import Final
 
 from telemetryd.assure.alerts import Alert
+from telemetryd.component import wait
 from telemetryd.errors import InputError
 from telemetryd.observe.health import OK, Health, degraded
 from telemetryd.observe.log import Log
@@ -140,14 +141,14 @@ class Receiver(ABC):
                 if attempt is None:
                     if self._stopping.is_set():
                         return
-                    await self._sleep(self.idle_s())
+                    await wait(self._wake, self.idle_s())
                 elif attempt.outcome in (Outcome.AGAIN, Outcome.HOLD):
                     self.counters.failures += 1
                     wait_s = self._back_off.after(_decision(attempt))
                     self._note(attempt, wait_s)
                     if self._stopping.is_set():
                         return
-                    await self._pause(wait_s)
+                    await wait(self._stopping, wait_s)
         finally:
             await self.close()
 
@@ -187,20 +188,6 @@ class Receiver(ABC):
     def _note(self, attempt: Attempt, wait_s: float) -> None:
         self._failure = attempt.reason
         self._log.warning("cannot tell alerts", reason=attempt.reason, retry_s=round(wait_s, 1))
-
-    async def _sleep(self, seconds: float | None) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            return
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            return
 
     @property
     def batch(self) -> int:

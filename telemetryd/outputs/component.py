@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from telemetryd.backlog import InterfaceBacklog
-from telemetryd.component import Component
+from telemetryd.component import Component, wait
 from telemetryd.config.settings import OutputSettings, SpoolSettings
 from telemetryd.errors import StoreError
 from telemetryd.observe.health import Health, State
@@ -279,26 +279,14 @@ class Outputs(Component):
                 one.sender.notify()
             if not len(self._backlog) and not self.stopping.is_set():
                 await self._pause(APPEND_EVERY_S - (time.monotonic() - begun))
-                await self._wait(((self._minute + 1) * MINUTE_NS - self._clock()) / SECOND_NS)
-
-    async def _wait(self, seconds: float) -> None:
-        """Wait for news, or for the minute to end."""
-        try:
-            async with asyncio.timeout(max(seconds, 0)):
-                await self._wake.wait()
-        except TimeoutError:
-            return
+                await wait(self._wake, ((self._minute + 1) * MINUTE_NS - self._clock()) / SECOND_NS)
 
     async def _pause(self, seconds: float) -> None:
         """Wait for a time, less if asked to stop."""
         if self.stopping.is_set():
             await asyncio.sleep(max(seconds, 0))
-            return
-        try:
-            async with asyncio.timeout(max(seconds, 0)):
-                await self.stopping.wait()
-        except TimeoutError:
-            return
+        else:
+            await wait(self.stopping, seconds)
 
     def _turn(self, is_last: bool) -> None:
         """Append what waits, in a thread.

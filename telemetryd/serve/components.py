@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import ClassVar, Final
 
-from telemetryd.component import Component
+from telemetryd.component import Component, wait
 from telemetryd.live import LiveCounters
 from telemetryd.observe.systemd import Notifier
 from telemetryd.registry.models import Registry
@@ -24,15 +24,6 @@ STATUS_S: Final = 5.0
 SIGNS: Final = 3
 WAITING_WINDOWS: Final = 60
 SECOND_NS: Final = 1_000_000_000
-
-
-async def pause(stopping: asyncio.Event, seconds: float) -> None:
-    """Wait for a time, less if the event comes."""
-    try:
-        async with asyncio.timeout(seconds):
-            await stopping.wait()
-    except TimeoutError:
-        return
 
 
 class Watchdog(Component):
@@ -65,7 +56,7 @@ class Watchdog(Component):
                 self._notifier.alive(self._status())
             else:
                 self._notifier.status(self._status())
-            await pause(self.stopping, every_s)
+            await wait(self.stopping, every_s)
 
 
 class Updates(Component):
@@ -114,7 +105,7 @@ class Updates(Component):
         while not self.stopping.is_set():
             self.broadcast.publish(await asyncio.to_thread(self._make))
             due = max(due + UPDATE_S, loop.time())
-            await pause(self.stopping, due - loop.time())
+            await wait(self.stopping, due - loop.time())
         self.broadcast.close()
 
     def _make(self) -> Update:

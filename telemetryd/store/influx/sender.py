@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from telemetryd.component import wait
 from telemetryd.errors import InputError, StoreError
 from telemetryd.observe.health import Health, degraded, failed
 from telemetryd.observe.log import Log
@@ -141,9 +142,9 @@ class Sender:
             self._wake.clear()
             wait_s = await self._turn()
             if self._failure is not None:
-                await _wait(self._stopping, wait_s)
+                await wait(self._stopping, wait_s)
             elif wait_s != 0:
-                await _wait(self._wake, wait_s)
+                await wait(self._wake, wait_s)
         while self._failure is None and (wait_s := await self._turn()) is not None:
             await asyncio.sleep(wait_s)
 
@@ -295,12 +296,3 @@ class Sender:
                 self._back_off_s = 0.0
         except InputError as error:
             self._fail(Decision(Action.HOLD, UNAUTHORIZED, str(error)))
-
-
-async def _wait(event: asyncio.Event, seconds: float | None) -> None:
-    """Wait for an event, no longer than a time."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return
