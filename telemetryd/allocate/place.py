@@ -143,14 +143,13 @@ class Placers:
         self._groups: dict[str, str] = {}
         for policy in policies.policies:
             active = active_at(policy, at.astimezone(policy.zone).replace(tzinfo=None))
-            for link in policy.file.links:
-                for direction in policy.directions:
-                    capacity = capacity_bps(link, direction, registry)
-                    placed = Placed(policy, link, direction, capacity)
-                    self._trees[link, direction] = Placer(placed, outline(policy, registry, active, capacity), registry)
-                for group in registry.link_groups:
-                    if group.name == link:
-                        self._groups |= dict.fromkeys(group.members, link)
+            for link, direction in policy.places:
+                capacity = capacity_bps(link, direction, registry)
+                placed = Placed(policy, link, direction, capacity)
+                self._trees[link, direction] = Placer(placed, outline(policy, registry, active, capacity), registry)
+            for group in registry.link_groups:
+                if group.name in policy.file.links:
+                    self._groups |= dict.fromkeys(group.members, group.name)
 
     def __iter__(self) -> Iterator[Placer]:
         return iter(self._trees.values())

@@ -34,13 +34,11 @@ def estimate_demands(
         A row a class: ``link``, ``direction``, ``department``, ``application``, ``usage_bps`` of the last step,
         ``highest_bps`` of the window, ``demand_bps``, ``censored``, ``causes`` (now) and ``folded``.
     """
-    places = [
-        (link, direction)
-        for policy in policies.policies
-        for link in policy.file.links
-        for direction in policy.directions
+    return [
+        row
+        for _, link, direction in policies.ruled()
+        for row in _of_link(policies, registry, offered, link, direction, settings)
     ]
-    return [row for place in places for row in _of_link(policies, registry, offered, *place, settings)]
 
 
 def _of_link(

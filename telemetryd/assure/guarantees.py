@@ -148,9 +148,7 @@ def promises(policies: Policies, registry: Registry, links: Sequence[str] = ()) 
     """
     return [
         Promises(policy, registry, link, direction)
-        for policy in policies.policies
-        for link in policy.file.links
-        for direction in policy.directions
+        for policy, link, direction in policies.ruled()
         if not links or link in links
     ]
 

@@ -113,9 +113,7 @@ def simulate(
     on_progress:
         Called with the part that is done, 0 to 1.
     """
-    places = [
-        (link, direction) for policy in new.policies for link in policy.file.links for direction in policy.directions
-    ]
+    places = [(link, direction) for _, link, direction in new.ruled()]
     outages = tuple(outages)
     times, courses, seen = offered.times_ns, [], np.zeros(len(offered.keys), np.bool_)
     for number, (link, direction) in enumerate(places):

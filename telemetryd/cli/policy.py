@@ -87,24 +87,23 @@ def show(policies: Files, registry: Directory = None, at: At = None, as_json: As
     rows: list[dict[str, Any]] = []
     for policy in loaded.policies:
         active = active_at(policy, _local(policy, at, known))
-        for link in policy.file.links:
-            for direction in policy.directions:
-                root = outline(policy, known, active, capacity_bps(link, direction, known))
-                rows += [
-                    {
-                        "policy": policy.name,
-                        "link": link,
-                        "direction": direction,
-                        "node": list(names),
-                        "kind": str(rule.level),
-                        "importance": rule.importance,
-                        "weight": rule.weight,
-                        "floor_bps": rule.floor_bps,
-                        "guarantee_bps": rule.guarantee_bps,
-                        "ceiling_bps": rule.ceiling_bps,
-                    }
-                    for names, rule in _rules(root, ())
-                ]
+        for link, direction in policy.places:
+            root = outline(policy, known, active, capacity_bps(link, direction, known))
+            rows += [
+                {
+                    "policy": policy.name,
+                    "link": link,
+                    "direction": direction,
+                    "node": list(names),
+                    "kind": str(rule.level),
+                    "importance": rule.importance,
+                    "weight": rule.weight,
+                    "floor_bps": rule.floor_bps,
+                    "guarantee_bps": rule.guarantee_bps,
+                    "ceiling_bps": rule.ceiling_bps,
+                }
+                for names, rule in _rules(root, ())
+            ]
     if as_json:
         write_json({"nodes": rows})
         return

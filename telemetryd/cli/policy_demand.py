@@ -10,17 +10,13 @@ import typer
 
 from telemetryd.cli.policy_options import AsJson, Directory, Files, load, note_warnings
 from telemetryd.cli.policy_options import registry as load_registry
-from telemetryd.cli.policy_simulate import Source
+from telemetryd.cli.policy_traffic import Captured, Source, Stored
 
 
 def demand(
     policies: Files,
-    store: Annotated[
-        Path | None, typer.Option("--store", envvar="TELEMETRYD_STORE", help="Stored traffic.", show_default=False)
-    ] = None,
-    capture: Annotated[
-        list[Path] | None, typer.Option("--capture", help="Captured sFlow (repeatable).", show_default=False)
-    ] = None,
+    store: Stored = None,
+    capture: Captured = None,
     from_time: Annotated[
         str | None, typer.Option("--from", help="ISO 8601, or back from the newest data: -1h. Default: first data.")
     ] = None,
@@ -56,10 +52,7 @@ def demand(
     zone = ZoneInfo(known.city.time_zone)
     loaded = load(policies, known)
     places: list[tuple[str, str, str]] = [
-        (link, direction, one.file.charge)
-        for one in loaded.policies
-        for link in one.file.links
-        for direction in one.directions
+        (link, direction, policy.file.charge) for policy, link, direction in loaded.ruled()
     ]
     offered = Source(store, capture, None, from_time, to_time, step).read(known, places, zone)
     rows = estimate_demands(loaded, known, offered, settings)

@@ -74,7 +74,7 @@ def history(
 ) -> None:
     """List the versions of policies that were recorded: when, by whom, why. With --into, get one back.
 
-    Example: telemetryd policy history 3 --into /tmp/version-3 --state /var/lib/telemetryd
+    Example: telemetryd policy history 3 --into version-3 --state /var/lib/telemetryd
     """
     from dataclasses import asdict
 

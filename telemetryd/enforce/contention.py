@@ -24,26 +24,25 @@ def full_demands(policies: Policies, registry: Registry, at: datetime) -> list[D
     protected = sorted(protected_names(registry) & {one.name for one in registry.protected_classes})
     for policy in policies.policies:
         active = active_at(policy, at.astimezone(policy.zone).replace(tzinfo=None))
-        for link in policy.file.links:
-            for direction in policy.directions:
-                capacity = capacity_bps(link, direction, registry)
-                root = outline(policy, registry, active, capacity)
-                for name in protected:
-                    bps = capacity * PROTECTED_PER_MILLE // 1000 // len(protected)
-                    found.append(Demand(link, direction, "", name, bps))
-                for names, rule in _leaves(root, {}):
-                    given = {} if rule.level == REST else names
-                    found.append(
-                        Demand(
-                            link,
-                            direction,
-                            given.get("department", ""),
-                            given.get("application", ""),
-                            min(rule.ceiling_bps, capacity),
-                            given.get("service_class", ""),
-                            given.get("region", ""),
-                        )
+        for link, direction in policy.places:
+            capacity = capacity_bps(link, direction, registry)
+            root = outline(policy, registry, active, capacity)
+            for name in protected:
+                bps = capacity * PROTECTED_PER_MILLE // 1000 // len(protected)
+                found.append(Demand(link, direction, "", name, bps))
+            for names, rule in _leaves(root, {}):
+                given = {} if rule.level == REST else names
+                found.append(
+                    Demand(
+                        link,
+                        direction,
+                        given.get("department", ""),
+                        given.get("application", ""),
+                        min(rule.ceiling_bps, capacity),
+                        given.get("service_class", ""),
+                        given.get("region", ""),
                     )
+                )
     return found
 
 

@@ -87,12 +87,11 @@ def admit(policy: Policy, registry: Registry, since: datetime) -> list[Conflict]
         combinations.setdefault(active_at(policy, at), at)
     found: dict[object, Conflict] = {}
     for active, at in combinations.items():
-        for link in policy.file.links:
-            for direction in policy.directions:
-                whole = _conflicts(policy, registry, active, at, link, direction)
-                for conflict in whole or _in_failures(policy, registry, active, at, link, direction):
-                    names = tuple(names for names, _, _ in conflict.guarantees) if not conflict.state else ()
-                    found.setdefault((link, direction, conflict.below, conflict.state, names), conflict)
+        for link, direction in policy.places:
+            whole = _conflicts(policy, registry, active, at, link, direction)
+            for conflict in whole or _in_failures(policy, registry, active, at, link, direction):
+                names = tuple(names for names, _, _ in conflict.guarantees) if not conflict.state else ()
+                found.setdefault((link, direction, conflict.below, conflict.state, names), conflict)
     return sorted(found.values(), key=lambda conflict: (conflict.risk is not None, bool(conflict.state)))
 
 

@@ -151,12 +151,7 @@ def promised_bps(rule: Rule) -> int:
 
 
 def _by_place(policies: Policies) -> dict[Place, Policy]:
-    return {
-        (link, direction): policy
-        for policy in policies.policies
-        for link in policy.file.links
-        for direction in policy.directions
-    }
+    return {(link, direction): policy for policy, link, direction in policies.ruled()}
 
 
 def _moments(old: Policy | None, new: Policy | None, since: datetime, days: int) -> list[_Moment]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -54,6 +55,11 @@ class Policy:
         """Directions in which it applies."""
         return ("in", "out") if self.file.direction == "both" else (self.file.direction,)
 
+    @property
+    def places(self) -> list[tuple[str, str]]:
+        """Links and directions that it rules."""
+        return [(link, direction) for link in self.file.links for direction in self.directions]
+
 
 @dataclass(frozen=True, slots=True)
 class Policies:
@@ -69,3 +75,9 @@ class Policies:
 
     policies: tuple[Policy, ...]
     warnings: tuple[Problem, ...]
+
+    def ruled(self) -> Iterator[tuple[Policy, str, str]]:
+        """Yield each link and direction with the policy that rules it."""
+        for policy in self.policies:
+            for link, direction in policy.places:
+                yield policy, link, direction
