@@ -97,14 +97,12 @@ class ProofMeasure:
         self._hold = max(HELD_NS // over_ns, 1)
         self._windows = 0
         self._links = [_make(one, registry, self._hold + 1) for one in promised]
+        self._tables = {Table.LINK_USAGE, *(Table[one.counted.table.upper()] for one in promised)}
 
     def add(self, window: UsageWindow) -> None:
         """Take in a window of 1 s."""
         self._windows += 1
-        tables = {}
-        for table in (Table.LINK_USAGE, Table.TOTALS):
-            of = window.columns["table"] == table
-            tables[table] = {name: column[of] for name, column in window.columns.items()}
+        tables = {table: _where(window.columns, window.columns["table"] == table) for table in self._tables}
         for link in self._links:
             self._add(link, tables, window.names)
 
