@@ -111,7 +111,9 @@ def _stored(path: Path, from_time: str | None, to_time: str | None, tz: str) -> 
 
 
 def _percent(share: float | None) -> str:
-    return NOT_KNOWN if share is None else f"{share:.1%}".replace("%", " %")
+    from telemetryd.cli import output
+
+    return NOT_KNOWN if share is None else output.percent_text(share)
 
 
 def _interval(row: Mapping[str, Any]) -> str:

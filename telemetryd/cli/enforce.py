@@ -225,7 +225,7 @@ def _plan_gateway(one: DeviceIntent, capability: Any, known: Registry) -> dict[s
 
 def _show(document: dict[str, Any], explain: bool, compared: bool) -> None:
     """Print one device for people."""
-    from telemetryd.cli.output import Field, show_table, text
+    from telemetryd.cli.output import Field, share, show_table, text
 
     reasons = document["export_only"]
     print(f"{document['device']}: " + (f"export only, {'; '.join(reasons)}" if reasons else "may be written to"))
@@ -243,7 +243,7 @@ def _show(document: dict[str, Any], explain: bool, compared: bool) -> None:
     if explain:
         show_table(
             [text("class"), text("queue"), Field("beside it", _beside), _rate("promise"), _rate("sure"),
-             Field("missing", lambda row: f"{row['missing']:.1%}".replace("%", " %"), right=True),
+             share("missing", "missing"),
              _rate("ceiling"), _rate("may_reach", "may reach")],
             document["costs"],
             title="What sharing a queue costs, when all others in it send their most",

@@ -76,7 +76,12 @@ def octets(name: str = "octets", title: str = "volume") -> Field:
 
 def share(name: str = "share", title: str = "share") -> Field:
     """Make a column of shares of one, in percent."""
-    return Field(title, lambda row: f"{row[name]:.1%}".replace("%", " %"), right=True)
+    return Field(title, lambda row: percent_text(row[name]), right=True)
+
+
+def percent_text(share: float, digits: int = 1) -> str:
+    """Write a share of one in percent, such as ``4.2 %``."""
+    return f"{share * 100:.{digits}f} %"
 
 
 def scaled(value: float) -> str:

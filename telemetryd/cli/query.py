@@ -336,7 +336,9 @@ def quality(
 
 
 def _percent(share: float | None) -> str:
-    return "" if share is None else f"{share:.2%}".replace("%", " %")
+    from telemetryd.cli import output
+
+    return "" if share is None else output.percent_text(share, 2)
 
 
 class _Question:

@@ -105,7 +105,9 @@ def _seconds(duration_ns: int | None) -> str:
 
 def loss_text(share: float, causes: dict[str, int]) -> str:
     """Write a share of loss and its causes in one line."""
-    text = f"Loss: {share:.2%}".replace("%", " %")
+    from telemetryd.cli import output
+
+    text = f"Loss: {output.percent_text(share, 2)}"
     return f"{text} ({_counts(causes)})" if any(causes.values()) else text
 
 

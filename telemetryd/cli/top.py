@@ -113,6 +113,6 @@ def heading(update: Update) -> list[str]:
 
     end = time_text(update["start_ns"] + update["span_ns"])
     total = f"total {output.estimate_text(update['total'])} over {update['span_ns'] / 1e9:g} s"
-    unclassified = f"unclassified {update['unclassified']['share']:.1%}".replace("%", " %")
+    unclassified = f"unclassified {output.percent_text(update['unclassified']['share'])}"
     loss = loss_text(update["loss"]["share"], update["loss"]["datagrams"])
     return [f"{end}  {update['state']}  {total}  {unclassified}", loss, *update["reasons"]]
