@@ -98,6 +98,10 @@ def processed(daemon: DaemonProcess) -> float:
     )
 
 
+def undecodable(metrics: dict[str, float]) -> float:
+    return sum(value for name, value in metrics.items() if name.startswith("telemetryd_decode_errors"))
+
+
 @pytest.mark.parametrize("sockets", [1, 2])
 def test_what_was_sent_is_in_the_store(tmp_path: Path, registry: Path, sockets: int) -> None:
     """At 1:1 the store holds exactly what was sent, at every level, after a SIGTERM that exits 0."""
@@ -136,11 +140,12 @@ def test_it_answers_how_it_is(tmp_path: Path, registry: Path) -> None:
         sent = send(daemon.sflow, datagrams(blocks)) + send(daemon.sflow, [b"junk", b"\0" * 64])
         daemon.until(lambda: processed(daemon) == sent - 1)
         daemon.until(lambda: daemon.metrics()["telemetryd_store_rows_total"] > 0)
+        daemon.until(lambda: undecodable(daemon.metrics()) == 2)  # what is decoded is told once a second
         metrics = daemon.metrics()
         assert metrics['telemetryd_receive_datagrams_total{outcome="short",socket="0"}'] == 1
         assert metrics['telemetryd_receive_kernel_drops_total{socket="0"}'] == 0
         assert metrics["telemetryd_store_lost_windows_total"] == 0
-        assert sum(value for name, value in metrics.items() if name.startswith("telemetryd_decode_errors")) == 2
+        assert undecodable(metrics) == 2
         assert daemon.terminate() == 0
 
 
