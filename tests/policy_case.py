@@ -73,6 +73,13 @@ def registry() -> Registry:
         return load_registry(Path(directory))
 
 
+def write_small_registry(directory: Path) -> str:
+    """Write the small registry below a directory, and return where it is."""
+    (directory / "registry").mkdir()
+    (directory / "registry" / "a.yaml").write_text(registry_case.BASE, encoding="utf-8")
+    return str(directory / "registry")
+
+
 def write(directory: Path, policy: str = BASE, calendar: str = CALENDAR) -> Path:
     """Write policy and calendar; return the policy's path."""
     (directory / "calendars").mkdir(exist_ok=True)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from telemetryd.cli.main import main
 from telemetryd.enforce.diff import Write, apply
 from telemetryd.enforce.names import Value
+from tests.commands import run_command
 from tests.enforce_case import as_json
-from tests.policy_case import write
+from tests.policy_case import write, write_small_registry
 from tests.unit import registry_case
 
 ROOT = Path(__file__).parents[2]
@@ -21,18 +21,11 @@ AT = ("--at", "2026-11-28 09:00")
 
 @pytest.fixture
 def registry(tmp_path: Path) -> str:
-    (tmp_path / "registry").mkdir()
-    (tmp_path / "registry" / "a.yaml").write_text(registry_case.BASE, encoding="utf-8")
-    return str(tmp_path / "registry")
+    return write_small_registry(tmp_path)
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """Return exit code, stdout and stderr."""
-    with pytest.raises(SystemExit) as caught:
-        main(["enforce", "plan", *map(str, arguments)])
-    output = capsys.readouterr()
-    assert "Traceback" not in output.err
-    return int(caught.value.code or 0), output.out, output.err
+    return run_command(capsys, "enforce", "plan", *arguments)
 
 
 def leaves_of(device: dict[str, object]) -> dict[str, Value]:

@@ -8,9 +8,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from telemetryd.cli.main import main
-from tests.policy_case import BASE, CALENDAR, broken, write
-from tests.unit import registry_case
+from tests.commands import run_command
+from tests.policy_case import BASE, CALENDAR, broken, write, write_small_registry
 
 ROOT = Path(__file__).parents[2]
 EXIT = ROOT / "policies" / "examples" / "exit"
@@ -19,18 +18,11 @@ HEADER = "link,direction,department,application,demand\n"
 
 @pytest.fixture
 def registry(tmp_path: Path) -> str:
-    (tmp_path / "registry").mkdir()
-    (tmp_path / "registry" / "a.yaml").write_text(registry_case.BASE, encoding="utf-8")
-    return str(tmp_path / "registry")
+    return write_small_registry(tmp_path)
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """Return exit code, stdout and stderr."""
-    with pytest.raises(SystemExit) as caught:
-        main(["policy", *map(str, arguments)])
-    output = capsys.readouterr()
-    assert "Traceback" not in output.err
-    return int(caught.value.code or 0), output.out, output.err
+    return run_command(capsys, "policy", *arguments)
 
 
 def test_check_says_what_is_wrong_and_where(tmp_path: Path, registry: str, capsys: pytest.CaptureFixture[str]) -> None:

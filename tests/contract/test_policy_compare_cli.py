@@ -7,25 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from telemetryd.cli.main import main
-from tests.policy_case import broken, write
-from tests.unit import registry_case
+from tests.commands import run_command
+from tests.policy_case import broken, write, write_small_registry
 
 
 @pytest.fixture
 def registry(tmp_path: Path) -> str:
-    (tmp_path / "registry").mkdir()
-    (tmp_path / "registry" / "a.yaml").write_text(registry_case.BASE, encoding="utf-8")
-    return str(tmp_path / "registry")
+    return write_small_registry(tmp_path)
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """Return exit code, stdout and stderr."""
-    with pytest.raises(SystemExit) as caught:
-        main(["policy", *map(str, arguments)])
-    output = capsys.readouterr()
-    assert "Traceback" not in output.err
-    return int(caught.value.code or 0), output.out, output.err
+    return run_command(capsys, "policy", *arguments)
 
 
 def test_a_change_from_edit_to_history(tmp_path: Path, registry: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,15 +9,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from telemetryd.cli.main import main
 from telemetryd.ingest.capture_writer import CaptureWriter
 from telemetryd.ingest.generate.plan import write_registry
 from telemetryd.ingest.generate.profiles import known_truth
 from telemetryd.schema import Direction, Names, Table
 from telemetryd.store.embedded import Store
-from tests.policy_case import broken, write
+from tests.commands import run_command
+from tests.policy_case import broken, write, write_small_registry
 from tests.simulated import G, at_ns
-from tests.unit import registry_case
 from tests.usage_windows import window
 
 ROOT = Path(__file__).parents[2]
@@ -35,9 +34,7 @@ RATES = {("hrss", "exam"): 4.0, ("finance", "forum"): 3.0, ("finance", "video"):
 
 @pytest.fixture
 def registry(tmp_path: Path) -> str:
-    (tmp_path / "registry").mkdir()
-    (tmp_path / "registry" / "a.yaml").write_text(registry_case.BASE, encoding="utf-8")
-    return str(tmp_path / "registry")
+    return write_small_registry(tmp_path)
 
 
 @pytest.fixture
@@ -65,12 +62,7 @@ def store(tmp_path: Path) -> Path:
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """Return exit code, stdout and stderr."""
-    with pytest.raises(SystemExit) as caught:
-        main(["policy", *map(str, arguments)])
-    output = capsys.readouterr()
-    assert "Traceback" not in output.err
-    return int(caught.value.code or 0), output.out, output.err
+    return run_command(capsys, "policy", *arguments)
 
 
 def leaf(rows: list[dict[str, Any]], application: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from telemetryd.cli.main import main
+from tests.commands import run_command
 from tests.proof_case import POLICY, City, busy_day, hours
 
 Run = Callable[..., tuple[int, str, str]]
@@ -21,10 +21,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Run a command: arguments -> exit code, stdout, stderr."""
 
     def call(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as exit_info:
-            main(arguments)
-        printed = capsys.readouterr()
-        return int(exit_info.value.code or 0), printed.out, printed.err
+        return run_command(capsys, *arguments)
 
     return call
 
