@@ -323,15 +323,16 @@ def _overbooked(conflict: Conflict) -> Problem:
 
 def frozen(policies: Policies, when: datetime) -> list[dict[str, str]]:
     """Return the emergency freezes that hold at a time: nothing of these policies is applied until they end."""
+    from telemetryd.policy.freeze import freezes
+
     return [
         {
-            "policy": policy.name,
-            "until": freeze.until.isoformat(timespec="minutes"),
-            "owner": freeze.owner,
-            "reason": freeze.reason,
+            "policy": one.policy,
+            "until": one.until.replace(tzinfo=None).isoformat(timespec="minutes"),
+            "owner": one.owner,
+            "reason": one.reason,
         }
-        for policy in policies.policies
-        if (freeze := policy.freeze_at(when)) is not None
+        for one in freezes(policies, when)
     ]
 
 

@@ -13,6 +13,7 @@ from telemetryd.allocate.demand_file import parse_demand
 from telemetryd.allocate.place import place
 from telemetryd.errors import ProblemsError
 from telemetryd.policy.admission import admit
+from telemetryd.policy.freeze import is_frozen
 from telemetryd.policy.load import load_policies
 from telemetryd.policy.overbooking import risk
 from tests.policy_case import broken, mistakes, registry, write
@@ -131,6 +132,29 @@ def test_a_freeze_holds_until_its_end(tmp_path):
     (one,) = load_policies([write(tmp_path, policy)], registry()).policies
     assert one.freeze_at(datetime(2026, 11, 20, 11, 59, tzinfo=one.zone)).owner == "Li"
     assert one.freeze_at(datetime(2026, 11, 20, 12, 0, tzinfo=one.zone)) is None
+
+
+def test_a_freeze_stops_what_it_rules_and_says_why(tmp_path):
+    """Whoever applies asks with the places that change; other policies' places, and the time after the end, pass."""
+    other = PLAIN.replace("policy: ", "policy: other-").replace("direction: out", "direction: in")
+    assert other != PLAIN
+    (tmp_path / "other.yaml").write_text(other, encoding="utf-8")
+    (tmp_path / "policy.yaml").write_text(
+        PLAIN + "freeze: {until: 2026-11-20 12:00, owner: Li, reason: congress}\n", encoding="utf-8"
+    )
+    policies = load_policies([tmp_path], registry())
+    zone = policies.policies[0].zone
+    before, after = datetime(2026, 11, 20, 11, 59, tzinfo=zone), datetime(2026, 11, 20, 12, 0, tzinfo=zone)
+    frozen, free = (
+        next(place for policy, *place in policies.ruled() if bool(policy.file.freeze) is wanted)
+        for wanted in (True, False)
+    )
+    found = is_frozen(policies, before, [tuple(free), tuple(frozen)])
+    assert found is not None and is_frozen(policies, before) == found
+    assert str(found).endswith("is frozen until 2026-11-20T12:00+08:00: congress (Li)")
+    assert is_frozen(policies, before, [tuple(free)]) is None
+    assert is_frozen(policies, before, [("elsewhere", "in")]) is None
+    assert is_frozen(policies, after) is None
 
 
 @pytest.mark.parametrize(
