@@ -2,6 +2,9 @@
 #
 # A spelling is some octets below another one: a prefix's message, a path's message below a prefix, the name of a JSON
 # object's member below the path of the object. Spelling 0 is the root, which nothing is looked up for.
+#
+# A target repeats itself: after one spelling mostly comes the one that came after it the last time. It is compared
+# before anything is hashed, and lies beside the last one in memory.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy
@@ -22,6 +25,7 @@ cdef struct Spelling:
     uint32_t length
     uint32_t above
     uint32_t path           # its number, 0 for none
+    uint32_t next           # what came after it the last time
     uint16_t subscription
     uint8_t kind
     uint8_t hint            # or why it has no number
@@ -39,13 +43,14 @@ cdef struct Table:
     uint32_t n
     uint32_t room
     uint32_t most
+    uint32_t last           # what was found last
 
 
 cdef inline bint begin_table(Table *table, uint64_t seed, uint32_t most, size_t most_octets) noexcept nogil:
     """Make an empty table; False where there is no memory."""
     table.seed, table.most, table.most_octets = seed, most, most_octets
     table.n, table.room, table.mask = 1, 64, 127
-    table.octets_n, table.octets_room = 0, 4096
+    table.octets_n, table.octets_room, table.last = 0, 4096, 0
     table.spellings = <Spelling *>calloc(table.room, sizeof(Spelling))
     table.index = <uint32_t *>calloc(table.mask + 1, sizeof(uint32_t))
     table.octets = <uint8_t *>calloc(table.octets_room, 1)
@@ -59,22 +64,40 @@ cdef inline void end_table(Table *table) noexcept nogil:
 
 
 cdef inline uint32_t find_spelling(
+    Table *table, uint32_t above, uint8_t kind, const uint8_t *p, size_t n, uint64_t *h
+) noexcept nogil:
+    """Return the number of a spelling; 0 where it is not there, and then its hash."""
+    cdef uint32_t last = table.last, number = table.spellings[last].next
+    if not is_spelling(table, &table.spellings[number], above, kind, p, n):
+        number = search_spelling(table, above, kind, p, n, h)
+        if number == 0:
+            return 0
+        table.spellings[last].next = number
+    table.last = number
+    return number
+
+
+cdef inline bint is_spelling(
+    const Table *table, const Spelling *one, uint32_t above, uint8_t kind, const uint8_t *p, size_t n
+) noexcept nogil:
+    return (
+        one.length == n and one.above == above and one.kind == kind
+        and (n == 0 or memcmp(table.octets + one.offset, p, n) == 0)
+    )
+
+
+cdef inline uint32_t search_spelling(
     const Table *table, uint32_t above, uint8_t kind, const uint8_t *p, size_t n, uint64_t *h
 ) noexcept nogil:
-    """Return the number of a spelling and its hash; 0 where it is not there."""
     cdef uint64_t at
     cdef uint32_t number
-    cdef const Spelling *found
     h[0] = hash_octets(table.seed + mix(<uint64_t>above << 3 | kind), p, n)
     at = h[0] & table.mask
     while True:
         number = table.index[at]
-        if number == 0:
-            return 0
-        found = &table.spellings[number]
-        if (
-            found.hash == h[0] and found.length == n and found.above == above and found.kind == kind
-            and memcmp(table.octets + found.offset, p, n) == 0
+        if number == 0 or (
+            table.spellings[number].hash == h[0]
+            and is_spelling(table, &table.spellings[number], above, kind, p, n)
         ):
             return number
         at = (at + 1) & table.mask
@@ -120,6 +143,9 @@ cdef inline uint32_t add_spelling(
     table.spellings[number].hash, table.spellings[number].last_ns = h, 0
     table.spellings[number].offset, table.spellings[number].length = table.octets_n, <uint32_t>n
     table.spellings[number].above, table.spellings[number].kind = above, kind
+    table.spellings[number].next = 0
+    table.spellings[table.last].next = number
+    table.last = number
     table.spellings[number].path, table.spellings[number].hint, table.spellings[number].subscription = 0, 0, 0
     memcpy(table.octets + table.octets_n, p, n)
     table.octets_n += n

@@ -257,7 +257,8 @@ cdef class Decoder:
             status = read_typed(update.value, &typed)  # what is wrong with it counts though the path is refused
         if status != GOOD:
             return status
-        count(&self.rows, DUPLICATES, update.duplicates)
+        if update.duplicates:
+            count(&self.rows, DUPLICATES, update.duplicates)
         status = self.find_path(above, update.path, place)
         return self.take_value(&typed, place) if status == GOOD and place.spelling else status
 
@@ -335,7 +336,7 @@ cdef class Decoder:
 
     cdef int find_prefix(self, Cursor prefix, uint32_t *above) except -1 nogil:
         """Find what stands before every path of a notification."""
-        cdef uint64_t h
+        cdef uint64_t h = 0
         if not left(prefix):
             return GOOD
         above[0] = find_spelling(&self.table, 0, PREFIX, prefix.at, left(prefix), &h)
@@ -347,7 +348,7 @@ cdef class Decoder:
 
     cdef int find_path(self, uint32_t above, Cursor path, Place *place) except -1 nogil:
         """Find a path; one that is refused is counted, and place.spelling is 0."""
-        cdef uint64_t h
+        cdef uint64_t h = 0
         cdef uint32_t found = find_spelling(&self.table, above, PATH, path.at, left(path), &h)
         if found:
             return self.settle(self.table.spellings[found].path, self.table.spellings[found].hint, found, place)
@@ -357,7 +358,7 @@ cdef class Decoder:
 
     cdef int find_member(self, const Place *parent, Cursor name, Place *place) except -1 nogil:
         """Find the path of an object's member."""
-        cdef uint64_t h
+        cdef uint64_t h = 0
         cdef uint32_t found = find_spelling(&self.table, parent.spelling, MEMBER, name.at, left(name), &h)
         place.ts_ns, place.flags = parent.ts_ns, parent.flags
         if found:
@@ -571,7 +572,7 @@ cdef class Decoder:
 
     cdef int take(self, known, uint8_t kind, content, Place *place) except -1:
         """Take a row that Python made."""
-        cdef uint64_t h
+        cdef uint64_t h = 0
         cdef uint32_t path = known.path, number
         cdef Cursor span
         cdef const uint8_t[::1] octets

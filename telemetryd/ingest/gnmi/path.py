@@ -114,7 +114,7 @@ def elems_of(message: gnmi_pb2.Path) -> list[Elem]:
         If an element has no name, or one that no path can hold.
     """
     if message.elem:
-        return [Elem(node_name(elem.name), tuple(sorted(elem.key.items()))) for elem in message.elem]
+        return [_elem_of(elem) for elem in message.elem]
     elems = []
     for text in message.element:
         if text in ("", "/"):
@@ -124,6 +124,16 @@ def elems_of(message: gnmi_pb2.Path) -> list[Elem]:
             raise InputError(f'path element "{text}": "{text[end:]}" is too much')
         elems.append(Elem(node_name(elem.name), elem.keys))
     return elems
+
+
+def _elem_of(message: gnmi_pb2.PathElem) -> Elem:
+    keys = message.key
+    return Elem(node_name(message.name), tuple(sorted(keys.items()))) if keys else _node(message.name)
+
+
+@lru_cache(4096)
+def _node(name: str) -> Elem:
+    return Elem(node_name(name))
 
 
 @lru_cache(4096)
@@ -157,8 +167,11 @@ def _covers(pattern: tuple[Elem, ...], elems: tuple[Elem, ...]) -> bool:
 def _matches(wanted: Elem, elem: Elem) -> bool:
     if wanted.name not in (ANY, elem.name):
         return False
-    keys = dict(elem.keys)
-    return all(value == ANY or keys.get(name) == value for name, value in wanted.keys)
+    return not wanted.keys or _has_keys(wanted.keys, dict(elem.keys))
+
+
+def _has_keys(wanted: tuple[tuple[str, str], ...], keys: dict[str, str]) -> bool:
+    return all(value == ANY or keys.get(name) == value for name, value in wanted)
 
 
 def bare(path: Path) -> Path:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
 from telemetryd.errors import InputError
 from telemetryd.ingest.gnmi.leaves import Hint, entry_of, hint_of
-from telemetryd.ingest.gnmi.path import Elem, Path, bare, elems_of, node_name
+from telemetryd.ingest.gnmi.path import OPENCONFIG, Elem, Path, bare, elems_of, node_name
 from telemetryd.proto import gnmi_pb2
 
 #: A path that no one of the subscriptions covers has this as the number of its subscription.
@@ -24,6 +25,8 @@ LONGEST_PATH: Final = 4096
 #: Spellings that a target may use for each of its paths, and octets of a spelling, on average.
 SPELLINGS_A_PATH: Final = 2
 OCTETS_A_SPELLING: Final = 128
+#: Messages of paths whose content is remembered: prefixes, and the same names below all of them.
+_MESSAGES: Final = 1024
 
 
 class Refusal(IntEnum):
@@ -77,7 +80,7 @@ class PathTable:
     def __init__(self) -> None:
         self._places: list[Place] = [Place(Path())]
         self._numbers: dict[Place, int] = {}
-        self._texts: list[str] = [""]
+        self._texts: dict[int, str] = {0: ""}
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -91,7 +94,6 @@ class PathTable:
         number = self._numbers.setdefault(place, len(self._places))
         if number == len(self._places):
             self._places.append(place)
-            self._texts.append(str(place))
         return number
 
     def place(self, number: int) -> Place:
@@ -100,7 +102,30 @@ class PathTable:
 
     def text(self, number: int) -> str:
         """Return a path as a text; the empty text for number 0."""
-        return self._texts[number]
+        text = self._texts.get(number)
+        if text is None:
+            text = self._texts[number] = str(self._places[number])
+        return text
+
+
+class _Read(NamedTuple):
+    """What the message of a path says."""
+
+    elems: tuple[Elem, ...]
+    origin: str
+    target: str
+
+
+@lru_cache(_MESSAGES)
+def _read(octets: bytes) -> _Read | Refusal:
+    try:
+        message = gnmi_pb2.Path.FromString(octets)
+    except DecodeError:
+        return Refusal.MALFORMED
+    try:
+        return _Read(tuple(elems_of(message)), message.origin, message.target)
+    except InputError:
+        return Refusal.BAD_PATH
 
 
 class Resolver:
@@ -143,20 +168,17 @@ class Resolver:
         """Return what is known of a path in the octets of its two messages."""
         if len(prefix) + len(path) > LONGEST_PATH:
             return Known(0, Refusal.PATH_TOO_LONG)
-        try:
-            before, after = gnmi_pb2.Path.FromString(prefix), gnmi_pb2.Path.FromString(path)
-        except DecodeError:
-            return Known(0, Refusal.MALFORMED)
-        try:
-            elems = (*elems_of(before), *elems_of(after))
-        except InputError:
-            return Known(0, Refusal.BAD_PATH)
+        before, after = _read(prefix), _read(path)
+        if isinstance(before, Refusal) or isinstance(after, Refusal):
+            return Known(0, Refusal.MALFORMED if Refusal.MALFORMED in (before, after) else Refusal.BAD_PATH)
         target = before.target or after.target
         origin = after.origin or before.origin
-        place = Place(
-            Path(elems, "" if origin == "openconfig" else origin), "" if target == self._asked_target else target
+        return self._known(
+            Place(
+                Path(before.elems + after.elems, "" if origin == OPENCONFIG else origin),
+                "" if target == self._asked_target else target,
+            )
         )
-        return self._known(place)
 
     def child(self, parent: int, name: str) -> Known:
         """Return what is known of a member of a JSON object, whose own path has the number ``parent``."""
