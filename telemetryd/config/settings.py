@@ -1,7 +1,7 @@
 """The daemon's settings: one YAML file, typed, every mistake at its line and column.
 
 What the file leaves out has a default; systemd's directories (``STATE_DIRECTORY``, ``RUNTIME_DIRECTORY``)
-stand in for two of them. Relative paths are relative to the file. Settings are frozen: a reload makes new ones.
+stand in for some of them. Relative paths are relative to the file. Settings are frozen: a reload makes new ones.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from telemetryd.config.fields import (
 from telemetryd.config.positions import PathInData, YamlDocument, parse_yaml, read_yaml
 from telemetryd.config.retention import DEFAULT_KEEP_NS
 from telemetryd.config.settings_alerts import AlertSettings
+from telemetryd.config.settings_enforce import EnforceSettings
 from telemetryd.config.settings_gnmi import GnmiSettings
 from telemetryd.errors import Problem, ProblemsError
 
@@ -53,6 +54,7 @@ __all__ = ["SECOND_NS", "GnmiSettings", "Settings", "changes", "load_settings", 
 _DIRECTORIES: Final[tuple[tuple[PathInData, str, str], ...]] = (
     (("store", "path"), "STATE_DIRECTORY", "store"),
     (("spool", "path"), "STATE_DIRECTORY", "spool"),
+    (("enforce", "path"), "STATE_DIRECTORY", "enforce"),
     (("control", "socket"), "RUNTIME_DIRECTORY", "control.sock"),
 )
 
@@ -229,6 +231,7 @@ class Settings(Section):
         (), strict=False, max_length=8, description="Servers that the series are sent to."
     )
     alerts: AlertSettings = Field(AlertSettings(), description="What is watched, and who is told.")
+    enforce: EnforceSettings = Field(EnforceSettings(), description="What allocations are written to.")
     http: Http = Field(Http(), description="Health and metrics over HTTP.")
     control: Control = Field(Control(), description="The control service.")
     log: Log = Field(Log(), description="What is logged.")

@@ -10,23 +10,19 @@ was being written when the power failed is left out, and overwritten by the next
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, Final
 
 from telemetryd.errors import InputError, TelemetrydError
+from telemetryd.observe.chain import Chain, Document, write_whole
 from telemetryd.policy.loaded import Policies
 
 _DIRECTORY: Final = "policy-history"
 _JOURNAL: Final = "journal.jsonl"
-_FIRST: Final = "0" * 64
 _SHORT: Final = 12
 
 
@@ -75,7 +71,7 @@ class Journal:
 
     def __init__(self, state: Path) -> None:
         self.directory = state / _DIRECTORY
-        self._path = self.directory / _JOURNAL
+        self._chain = Chain(self.directory / _JOURNAL)
 
     def records(self) -> list[Record]:
         """Return all records, the oldest first.
@@ -85,12 +81,7 @@ class Journal:
         TelemetrydError
             If a line was changed, or the journal cannot be read.
         """
-        try:
-            return self._parse(self._path.read_bytes())[0]
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise TelemetrydError(f"{self._path} cannot be read: {error.strerror}") from error
+        return [self._record(document) for document in self._chain.records()]
 
     def find(self, text: str) -> Record:
         """Return the record of a number, or the last one of a version by its first digits.
@@ -117,36 +108,29 @@ class Journal:
         TelemetrydError
             If it cannot be written, or the journal was changed.
         """
+        self._chain.records()  # a changed line is found before anything is added to it
         contents = self._contents(policies)
         files = tuple((name, hashlib.sha256(data).hexdigest()) for name, data in contents)
         listing = "".join(f"{digest}  {name}\n" for name, digest in files)
         version = hashlib.sha256(listing.encode()).hexdigest()
-        try:
-            with self._opened() as file:
-                records, length, previous = self._parse(file.read())
-                if records and (records[-1].version, records[-1].action) == (version, action):
-                    return records[-1], False
-                for (_, digest), (_, data) in zip(files, contents, strict=True):
-                    self._keep(digest, data)
-                record = Record(
-                    number=len(records) + 1,
-                    at=at.isoformat(timespec="seconds"),
-                    who=who,
-                    why=why,
-                    action=action,
-                    policies=tuple(policy.name for policy in policies.policies),
-                    version=version,
-                    files=files,
-                    previous=previous,
-                )
-                file.truncate(length)
-                file.seek(length)
-                file.write(json.dumps(asdict(record), ensure_ascii=False).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise TelemetrydError(f"the history in {self.directory} cannot be written: {error.strerror}") from error
-        return record, True
+
+        def make(last: Document | None) -> dict[str, Any] | None:
+            if last is not None and (last.get("version"), last.get("action")) == (version, action):
+                return None
+            for (_, digest), (_, data) in zip(files, contents, strict=True):
+                self._keep(digest, data)
+            return {
+                "at": at.isoformat(timespec="seconds"),
+                "who": who,
+                "why": why,
+                "action": action,
+                "policies": [policy.name for policy in policies.policies],
+                "version": version,
+                "files": files,
+            }
+
+        document, is_new = self._chain.append_after(make)
+        return self._record(document), is_new
 
     def restore(self, record: Record, directory: Path) -> list[Path]:
         """Write the files of a record into a directory; those that are there already are replaced.
@@ -181,51 +165,22 @@ class Journal:
             raise TelemetrydError(f"a policy cannot be read: {error}") from error
 
     def _keep(self, digest: str, data: bytes) -> None:
-        objects = self.directory / "objects"
-        objects.mkdir(exist_ok=True)
-        target = objects / digest
+        target = self.directory / "objects" / digest
         if target.exists():
             return
-        temporary = target.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-        _sync(objects)
+        try:
+            write_whole(target, data)
+        except OSError as error:
+            raise TelemetrydError(f"the history in {self.directory} cannot be written: {error.strerror}") from error
 
-    @contextmanager
-    def _opened(self) -> Iterator[BinaryIO]:
-        """Open the journal for reading and appending, for one process at a time."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        with os.fdopen(descriptor, "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield file
-        _sync(self.directory)
-
-    def _parse(self, data: bytes) -> tuple[list[Record], int, str]:
-        """Return the records, how many octets of the file they are, and the hash of the last line."""
-        length, previous = data.rfind(b"\n") + 1, _FIRST
-        records: list[Record] = []
-        for number, line in enumerate(data[:length].splitlines(), 1):
-            try:
-                document = json.loads(line)
-                document["policies"] = tuple(document["policies"])
-                document["files"] = tuple((name, digest) for name, digest in document["files"])
-                record = Record(**document)
-            except (ValueError, TypeError, KeyError) as error:
-                raise TelemetrydError(f"{self._path}:{number}: is no record of the history: {error}") from error
-            if record.previous != previous or record.number != number:
-                raise TelemetrydError(f"{self._path}:{number}: does not follow from the line before: it was changed")
-            previous = hashlib.sha256(line).hexdigest()
-            records.append(record)
-        return records, length, previous
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def _record(self, document: Document) -> Record:
+        try:
+            known = {
+                **document,
+                "policies": tuple(document["policies"]),
+                "files": tuple((name, digest) for name, digest in document["files"]),
+            }
+            return Record(**known)
+        except (ValueError, TypeError, KeyError) as error:
+            where = f"{self._chain.path}:{document['number']}"
+            raise TelemetrydError(f"{where}: is no record of the history: {error}") from error
