@@ -19,6 +19,8 @@ from telemetryd.classify.compile import compile_registry
 from telemetryd.classify.tables import Tables
 from telemetryd.config.settings import Loaded, Settings, load_settings
 from telemetryd.errors import Problem, ProblemsError, TelemetrydError
+from telemetryd.policy.load import load_policies
+from telemetryd.policy.loaded import Policies
 from telemetryd.registry.load import load_registry
 from telemetryd.registry.models import Registry
 from telemetryd.targets import TargetPlan, plan_targets
@@ -42,6 +44,8 @@ class Configuration:
         What each gNMI target is asked for.
     alerts:
         What is watched, and who is told.
+    policies:
+        Those in force; None without any.
     """
 
     loaded: Loaded
@@ -49,6 +53,7 @@ class Configuration:
     tables: Tables
     targets: list[TargetPlan]
     alerts: AlertPlan
+    policies: Policies | None = None
 
     @property
     def settings(self) -> Settings:
@@ -73,8 +78,9 @@ def load_configuration(file: Path) -> Configuration:
         raise ProblemsError([Problem(*position, f'"registry": {directory} {what}', remedy)])
     registry = load_registry(directory)
     targets = plan_targets(loaded.settings.gnmi, registry, loaded.document.where)
-    alerts = plan_alerts(loaded.settings.alerts, registry, loaded.document.where)
-    return Configuration(loaded, registry, compile_registry(registry), targets, alerts)
+    policies = load_policies(loaded.settings.policies, registry) if loaded.settings.policies else None
+    alerts = plan_alerts(loaded.settings.alerts, registry, loaded.document.where, policies)
+    return Configuration(loaded, registry, compile_registry(registry), targets, alerts, policies)
 
 
 async def load_elsewhere(file: Path) -> Configuration:

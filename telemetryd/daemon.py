@@ -6,6 +6,7 @@ receive (threads) --windows--> store (one append a second)
                     |
                     +--------> outputs (spool, one sender each)
                     +--------> alerts (rules once a second, one task a receiver)
+                    +--------> demand (once a period: what every ruled link is asked for)
                     +--------> updates (once a second) --> control service
 http, control, watchdog: ask everybody, hold up nobody
 """
@@ -26,6 +27,7 @@ from telemetryd.component import Component
 from telemetryd.config.settings import changes
 from telemetryd.configuration import Configuration, load_elsewhere
 from telemetryd.counting import Counting
+from telemetryd.demanding import Demanding
 from telemetryd.errors import ProblemsError, TelemetrydError
 from telemetryd.observe import log
 from telemetryd.observe.health import Health, State, combine
@@ -58,8 +60,8 @@ SECOND_NS: Final = 1_000_000_000
 AUDIT_BURST: Final = 10_000
 
 #: Settings that a reload brings into effect; the others need a restart.
-RELOADABLE: Final = frozenset({"registry", "log.level", "outputs"})
-RELOADABLE_SECTIONS: Final = ("gnmi.", "alerts.")
+RELOADABLE: Final = frozenset({"registry", "log.level", "outputs", "policies"})
+RELOADABLE_SECTIONS: Final = ("gnmi.", "alerts.", "demand.")
 
 
 class Daemon:
@@ -130,6 +132,9 @@ class Daemon:
             self._counting.take_samples,
         )
         self._alerts = Alerts(configuration.alerts, self._telemetry)
+        self._demanding = Demanding(
+            configuration.policies, configuration.registry, settings.demand, lambda: self._telemetry().received
+        )
         self._updates = Updates(configuration.registry, self._receiver.counters, self._overall)
         watchdog = Watchdog(notifier, self._receiver.is_alive, self._status_line)
         # They stop in the reverse order: who is asked about the others goes last.
@@ -150,6 +155,7 @@ class Daemon:
         self._components += [
             self._updates,
             self._alerts,
+            self._demanding,
             self._outputs,
             self._writer,
             self._reconciling,
@@ -264,6 +270,7 @@ class Daemon:
         self._updates.replace(new.registry)
         self._outputs.replace(new.settings.outputs)
         self._alerts.replace(new.alerts)
+        self._demanding.replace(new.policies, new.registry, new.settings.demand)
         self._subscriber.replace(new.targets, new.settings.gnmi.connecting)
         self._counting.replace(new.registry, new.targets)
         self._reconciling.replace(new.registry)
@@ -289,6 +296,7 @@ class Daemon:
         self._writer.put(window, self._quality.of_window(self._receiver.counters()))
         self._outputs.put(window)
         self._alerts.put(window)
+        self._demanding.put_window(window)
         self._updates.put(window)
         self._reconciling.put_window(window)
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntFlag
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -241,6 +241,31 @@ def estimate(
         folded=folded,
         burstiness=burstiness,
         state=DemandState(history, samples, causes, demand, folded),
+    )
+
+
+def carry(state: DemandState, tree: Tree, old: NDArray[np.int64], new: NDArray[np.int64]) -> DemandState:
+    """Return the state of the same classes in another tree, where others came or left, or terms changed.
+
+    Parameters
+    ----------
+    tree:
+        The new one.
+    old, new:
+        Places of the classes that stay in the old tree and in the new one, shape (c,) each. Who comes new sent nothing.
+    """
+
+    def moved(column: NDArray[Any]) -> NDArray[Any]:
+        result = np.zeros((*column.shape[:-1], len(tree)), column.dtype)
+        result[..., new] = column[..., old]
+        return result
+
+    return DemandState(
+        usage_bps=sum_up(tree, moved(state.usage_bps)),
+        samples=sum_up(tree, moved(state.samples).astype(np.float64)).astype(np.int64),
+        causes=moved(state.causes),
+        demand_bps=moved(state.demand_bps),
+        folded=moved(state.folded),
     )
 
 

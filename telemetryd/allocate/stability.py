@@ -103,6 +103,22 @@ def begin(demand_bps: Floats) -> Damped:
     return Damped(demand_bps.astype(np.float64), np.zeros(n, np.bool_), long_ago, long_ago.copy())
 
 
+def carry(state: Damped, demand_bps: Floats, old: NDArray[np.int64], new: NDArray[np.int64]) -> Damped:
+    """Return the state of the same classes at other places, where others came or left.
+
+    Parameters
+    ----------
+    demand_bps:
+        Estimates of all classes at their new places, shape (n,): those who come new begin with theirs.
+    old, new:
+        Places of the classes that stay, shape (c,) each.
+    """
+    moved = begin(demand_bps)
+    for name in ("bps", "is_moving", "changed_ns", "risen_ns"):
+        getattr(moved, name)[new] = getattr(state, name)[old]
+    return moved
+
+
 def damp(
     state: Damped,
     demand_bps: Floats,

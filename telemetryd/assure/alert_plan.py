@@ -105,22 +105,29 @@ def limit_of(rule: AlertRule) -> Limit:
     return Limit(level.value, recover.value, rule.above is not None)
 
 
-def plan_alerts(settings: AlertSettings, registry: Registry, where: Where) -> AlertPlan:
+def plan_alerts(
+    settings: AlertSettings, registry: Registry, where: Where, in_force: Policies | None = None
+) -> AlertPlan:
     """Check the settings of alerts, and load the policies that they name.
+
+    Parameters
+    ----------
+    in_force:
+        The daemon's policies, where the settings name none of their own.
 
     Raises
     ------
     ProblemsError
         With every mistake, at its place in the configuration or in a policy.
     """
-    check = _Check(settings, registry, where)
+    check = _Check(settings, registry, where, has_policies=bool(settings.policies) or in_force is not None)
     check.names("receivers", settings.receivers)
     check.names("rules", settings.rules)
     for number, receiver in enumerate(settings.receivers):
         check.receiver(receiver, number)
     for number, rule in enumerate(settings.rules):
         check.rule(rule, number)
-    policies = None
+    policies = in_force
     if settings.policies:
         try:
             policies = load_policies(settings.policies, registry)
@@ -132,8 +139,9 @@ def plan_alerts(settings: AlertSettings, registry: Registry, where: Where) -> Al
 
 
 class _Check:
-    def __init__(self, settings: AlertSettings, registry: Registry, where: Where) -> None:
+    def __init__(self, settings: AlertSettings, registry: Registry, where: Where, *, has_policies: bool) -> None:
         self.settings = settings
+        self.has_policies = has_policies
         self.registry = registry
         self.where = where
         self.problems: list[Problem] = []
@@ -186,8 +194,8 @@ class _Check:
         known = dict.fromkeys(self.registry.link)
         if rule.kind == "proof":
             known |= dict.fromkeys(self.registry.by_name("link_groups"))
-            if not self.settings.policies:
-                self.note(place, f'the rule "{rule.name}" needs policies', 'name them in "policies" of alerts')
+            if not self.has_policies:
+                self.note(place, f'the rule "{rule.name}" needs policies', 'name them in "policies"')
         self.known(rule.links, known, (*place, "links"), "link")
         self.known(rule.departments, self.registry.department, (*place, "departments"), "department")
         self.known(rule.applications, self.registry.application, (*place, "applications"), "application")

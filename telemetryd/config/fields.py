@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
@@ -58,6 +59,36 @@ def size(lowest: int, highest: int) -> tuple[Any, ...]:
 def duration(lowest: int, highest: int, floor_reason: str | None = None) -> tuple[Any, ...]:
     """Return the annotations of a duration in ns."""
     return _quantity(units.parse_duration, units.spell_duration, units.DURATION_PATTERN, lowest, highest, floor_reason)
+
+
+def rate(lowest: int, highest: int) -> tuple[Any, ...]:
+    """Return the annotations of a rate in bit/s."""
+    return _quantity(units.parse_rate, units.spell_rate, units.RATE_PATTERN, lowest, highest)
+
+
+def part(lowest: float, highest: float) -> tuple[Any, ...]:
+    """Return the annotations of a part, written in percent."""
+
+    def spell(value: float) -> str:
+        return f"{100 * value:.10g} %"
+
+    def validate(value: object) -> float:
+        try:
+            if not isinstance(value, str) or not value.rstrip().endswith("%"):
+                raise ValueError
+            number = float(Fraction(value.rstrip()[:-1].strip()) / 100)
+        except (ValueError, ZeroDivisionError):
+            mistake(f"{show(value)} is no part", 'write such as "90 %"')
+        if not lowest <= number <= highest:
+            mistake(f'"{value}" is out of range', f'use "{spell(lowest)}" to "{spell(highest)}"')
+        return number
+
+    schema = {
+        "type": "string",
+        "pattern": "^[0-9]+(\\.[0-9]+)? ?%$",
+        "description": f"{spell(lowest)} to {spell(highest)}",
+    }
+    return PlainValidator(validate), PlainSerializer(spell, return_type=str), WithJsonSchema(schema)
 
 
 def _parse_path(value: object, info: ValidationInfo) -> Path:

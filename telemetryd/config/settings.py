@@ -42,6 +42,7 @@ from telemetryd.config.fields import (
 from telemetryd.config.positions import PathInData, YamlDocument, parse_yaml, read_yaml
 from telemetryd.config.retention import DEFAULT_KEEP_NS
 from telemetryd.config.settings_alerts import AlertSettings
+from telemetryd.config.settings_demand import DemandSettings
 from telemetryd.config.settings_enforce import EnforceSettings
 from telemetryd.config.settings_gnmi import GnmiSettings
 from telemetryd.errors import Problem, ProblemsError
@@ -230,6 +231,10 @@ class Settings(Section):
     outputs: Annotated[tuple[OutputSettings, ...], AfterValidator(_check_outputs)] = Field(
         (), strict=False, max_length=8, description="Servers that the series are sent to."
     )
+    policies: Annotated[tuple[FilePath, ...], Field(strict=False, max_length=64)] = Field(
+        (), description="Policies in force (docs/policy.md): files or directories. Their links are watched for demand."
+    )
+    demand: DemandSettings = Field(DemandSettings(), description="How demand is estimated.")
     alerts: AlertSettings = Field(AlertSettings(), description="What is watched, and who is told.")
     enforce: EnforceSettings = Field(EnforceSettings(), description="What allocations are written to.")
     http: Http = Field(Http(), description="Health and metrics over HTTP.")

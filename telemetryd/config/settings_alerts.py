@@ -148,5 +148,5 @@ class AlertSettings(Section):
         (), description="Who is told."
     )
     policies: Annotated[tuple[FilePath, ...], Field(strict=False, max_length=64)] = Field(
-        (), description="Policies whose guarantees `proof` watches: files or directories."
+        (), description="Policies whose guarantees `proof` watches: files or directories; left out, those in force."
     )

@@ -81,7 +81,10 @@ def _plain(value: object) -> str:
 
 def _kind(schema: dict[str, Any]) -> str:
     """Describe the values of a field by its JSON Schema."""
-    schema = next((one for one in schema.get("anyOf", []) if one.get("type") != "null"), schema)
+    alternatives = [one for one in schema.get("anyOf", []) if one.get("type") != "null"]
+    if len(alternatives) > 1:
+        return ", or ".join(map(_kind, alternatives))
+    schema = alternatives[0] if alternatives else schema
     if schema.get("type") == "array":
         kind = _kind(schema["items"])
         return f"list of {_PLURALS.get(kind, kind)}"
@@ -89,7 +92,7 @@ def _kind(schema: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if "const" in schema:
         return f"`{schema['const']}`"
-    if schema.get("type") == "integer":
+    if schema.get("type") in ("integer", "number"):
         return f"{schema['minimum']} to {schema['maximum']}"
     if schema.get("type") == "boolean":
         return "`true`, `false`"
@@ -101,7 +104,9 @@ def _kind(schema: dict[str, Any]) -> str:
         return "name" if "pattern" in schema else "text"
     pattern = schema.get("pattern", "")
     if "bit" in pattern:
-        return "rate, or part in %"
+        return "rate"
+    if "%" in pattern:
+        return "part in %"
     return "size" if "KiB" in pattern else "duration" if "min" in pattern else "path"
 
 

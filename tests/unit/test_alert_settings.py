@@ -92,7 +92,7 @@ def test_a_mistake_of_a_policy_is_told_with_those_of_the_rules(text: str, tmp_pa
 
 
 def test_proof_needs_policies() -> None:
-    with pytest.raises(ProblemsError, match='the rule "p" needs policies - name them in "policies" of alerts'):
+    with pytest.raises(ProblemsError, match='the rule "p" needs policies - name them in "policies"'):
         plan("  rules: [{name: p, kind: proof}]")
 
 
