@@ -94,8 +94,11 @@ def devices(draw: st.DrawFn, most_classes: int = 12, direction: str | None = Non
     return device(*ports, inputs=("eth0/1", "eth7/1"))
 
 
-def as_json(leaves: dict[str, Value]) -> dict[str, Any]:
-    """Write leaves as a device answers a Get of /qos: JSON_IETF, with module names, lists and 64-bit numbers as texts."""
+def as_json(leaves: dict[str, Value], top: str = "qos") -> dict[str, Any]:
+    """Write leaves as a device answers a Get of /qos: JSON_IETF, with module names, lists and 64-bit numbers as texts.
+
+    Of another container, what is in it.
+    """
     root: dict[str, Any] = {}
     for text, value in leaves.items():
         node = root
@@ -118,5 +121,7 @@ def as_json(leaves: dict[str, Value]) -> dict[str, Any]:
             node[name] = f"openconfig-qos-types:{value}"
         else:
             node[name] = list(value) if isinstance(value, tuple) else value
+    if top != "qos":
+        return dict(json.loads(json.dumps(root.get(top, {}))))
     qos = root.get("qos", {})
     return json.loads(json.dumps({"openconfig-qos:qos": {**qos, "interfaces": {**qos.get("interfaces", {})}}}))

@@ -15,8 +15,11 @@ from telemetryd.cli.policy_options import registry as load_registry
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from telemetryd.enforce.capability import Answer
+    from telemetryd.enforce.capability import Answer, Capability
+    from telemetryd.enforce.capability_table import Table
+    from telemetryd.enforce.gateway import GatewayPlan
     from telemetryd.enforce.intent import DeviceIntent
+    from telemetryd.enforce.plan import DevicePlan
     from telemetryd.errors import Problem
     from telemetryd.registry.models import Registry
 
@@ -87,7 +90,7 @@ def plan(
     for name in device or ():
         if name not in known.device:
             raise InputError(f'--device: the registry has no device "{name}"')
-    when, wanted, warnings = _intents(policy, demand, at, known)
+    when, wanted, warnings = _intents(policy, demand, at, known, table)
     chosen = [one for one in wanted if not device or one.device in device]
     if not chosen:
         raise InputError(f"no link of the policies is on {', '.join(device or ['any device'])} - name another")
@@ -98,12 +101,7 @@ def plan(
     for one in chosen:
         answer = _answer(capabilities, one.device)
         capability = resolve(known.device[one.device], known, answer, table)
-        if capability.driver == "linux":
-            if against is not None:
-                raise InputError(f"--against: {one.device} is a gateway, whose objects cannot be read back yet")
-            documents.append(_plan_gateway(one, capability, known))
-        else:
-            documents.append(_plan_switch(one, capability, readback, against))
+        documents.append(_plan_device(one, capability, known, readback, against))
     if as_json:
         write_json(
             {
@@ -122,15 +120,16 @@ def plan(
 
 
 def _intents(
-    policy: list[Path], demand: Path | None, at: str | None, known: Registry
+    policy: list[Path], demand: Path | None, at: str | None, known: Registry, table: Table
 ) -> tuple[datetime, list[DeviceIntent], list[Problem]]:
     """Divide every link of the policies, and return what each device shall do."""
     from zoneinfo import ZoneInfo
 
     from telemetryd.allocate.demand_file import read_demand
     from telemetryd.allocate.place import place
-    from telemetryd.enforce.contention import full_demands
-    from telemetryd.enforce.intent import OVERLOAD, intents, usable_bps
+    from telemetryd.enforce.capability import resolve
+    from telemetryd.enforce.contention import full_demands, stand, standing_demands
+    from telemetryd.enforce.intent import OVERLOAD, intents, members_of, usable_bps
 
     loaded = load(policy, known)
     when = moment(at, ZoneInfo(known.city.time_zone))
@@ -140,9 +139,21 @@ def _intents(
         warnings += more
     else:
         demands = full_demands(loaded, known, when)
+    on_gateways = [
+        link
+        for _, link, _ in loaded.ruled()
+        if all(
+            resolve(known.device[known.link[member].device], known, None, table).driver == "linux"
+            for member in members_of(link, known)
+        )
+    ]
+    if demand is not None:
+        demands = [*demands, *standing_demands(loaded, known, when, on_gateways)]
     placed, _ = place(loaded, known, demands, when)
     for one in placed:
         one.capacity_bps = usable_bps(one, known)
+        if one.link in on_gateways:
+            stand(one)
     divided = [(one, one.allocate()) for one in placed]
     return when, intents(divided, known, OVERLOAD if demand is None else None), warnings
 
@@ -177,49 +188,38 @@ def _read_json(path: Path) -> Any:
     raise ProblemsError([problem])
 
 
-def _plan_switch(one: DeviceIntent, capability: Any, readback: Any, against: Path | None) -> dict[str, Any]:
+def _plan_device(
+    one: DeviceIntent, capability: Capability, known: Registry, readback: Any, against: Path | None
+) -> dict[str, Any]:
     from telemetryd.enforce.diff import diff
-    from telemetryd.enforce.explain import capability_row, cost_rows, queue_rows, write_rows
+    from telemetryd.enforce.explain import capability_row, class_rows, cost_rows, queue_rows, write_rows
+    from telemetryd.enforce.gateway import plan_gateway
     from telemetryd.enforce.plan import plan_device
     from telemetryd.enforce.readback import read_back
     from telemetryd.errors import InputError
 
-    made = plan_device(one, capability)
     try:
         have = read_back(readback) if against is not None else {}
     except InputError as error:
         raise InputError(f"{against}: {error}") from None
-    change = diff(have, made.leaves)
-    return {
+    document: dict[str, Any] = {
         "device": one.device,
         "driver": capability.driver,
         "export_only": list(capability.export_only),
         "capability": capability_row(capability),
-        "queues": queue_rows(made),
-        "costs": cost_rows(made),
+    }
+    made: DevicePlan | GatewayPlan
+    if capability.driver == "linux":
+        made = plan_gateway(one, capability, known)
+        document["classes"] = class_rows(made)
+    else:
+        made = plan_device(one, capability)
+        document |= {"queues": queue_rows(made), "costs": cost_rows(made)}
+    change = diff(have, made.leaves)
+    return document | {
         "notes": list(made.notes),
         "writes": write_rows(change),
         "conflicts": [found._asdict() for found in change.conflicts],
-    }
-
-
-def _plan_gateway(one: DeviceIntent, capability: Any, known: Registry) -> dict[str, Any]:
-    from telemetryd.enforce.explain import capability_row, class_rows, operation_rows
-    from telemetryd.enforce.gateway import diff_objects, plan_port
-
-    made = [plan_port(port, capability, known) for port in one.ports]
-    return {
-        "device": one.device,
-        "driver": capability.driver,
-        "export_only": list(capability.export_only),
-        "capability": capability_row(capability),
-        "classes": [row for port in made for row in class_rows(one.device, port)],
-        "notes": [note for port in made for note in port.notes],
-        "operations": [
-            {"interface": port.interface, "direction": port.direction, **row}
-            for port in made
-            for row in operation_rows(diff_objects({}, port.objects))
-        ],
     }
 
 
@@ -233,14 +233,12 @@ def _show(document: dict[str, Any], explain: bool, compared: bool) -> None:
     if document["driver"] == "linux":
         columns += [Field("class", _node), _rate("rate"), _rate("ceiling"), text("priority")]
         show_table(columns, document["classes"])
-        counts: dict[str, int] = {}
-        for row in document["operations"]:
-            counts[row["kind"]] = counts.get(row["kind"], 0) + 1
-        print(f"{', '.join(f'{count} {kind}' for kind, count in counts.items())}: all to be made\n")
-        return
-    columns += [text("queue"), _rate("rate"), _rate("ceiling"), Field("classes", _classes)]
-    show_table(columns, document["queues"])
-    if explain:
+        for line in document["notes"] if explain else ():
+            print(f"  {line}")
+    else:
+        columns += [text("queue"), _rate("rate"), _rate("ceiling"), Field("classes", _classes)]
+        show_table(columns, document["queues"])
+    if explain and document["driver"] != "linux":
         show_table(
             [text("class"), text("queue"), Field("beside it", _beside), _rate("promise"), _rate("sure"),
              share("missing", "missing"),
@@ -269,7 +267,7 @@ _FAMILIES = "IPv4 and IPv6 packets of a class share its queue: its rate is that 
 
 def _node(row: Any) -> str:
     name = row["node"][-1] if row["node"] else "(port)"
-    return "  " * len(row["node"]) + (name or "-")
+    return "  " * len(row["node"]) + ("(rest)" if name == "_rest" else name)
 
 
 def _classes(row: Any) -> str:

@@ -1,11 +1,12 @@
-"""What a link's policy gives everybody when everybody wants all: the demands to plan by where none are known."""
+"""What is planned by where no demand is known: everybody wants all, or everybody is there and wants its guarantee."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 
 from telemetryd.allocate.demand_file import Demand
+from telemetryd.allocate.place import Placed
 from telemetryd.policy.admission import capacity_bps
 from telemetryd.policy.loaded import Policies
 from telemetryd.policy.outline import REST, Rule, active_at, outline, protected_names
@@ -20,30 +21,50 @@ def full_demands(policies: Policies, registry: Registry, at: datetime) -> list[D
 
     Protected classes come before everything, so that theirs must be small: together 1 % of the link.
     """
-    found: list[Demand] = []
+    return list(_demands(policies, registry, at, None, is_full=True))
+
+
+def standing_demands(policies: Policies, registry: Registry, at: datetime, links: Collection[str]) -> list[Demand]:
+    """Return a demand of nothing for every leaf that a policy writes on some links or groups, so that it has its class.
+
+    With it a gateway's tree follows from the policy alone, and not from who happens to send. Protected classes ask for
+    1 % of the link together.
+    """
+    return list(_demands(policies, registry, at, links, is_full=False))
+
+
+def stand(placed: Placed) -> None:
+    """Let every leaf demand its guarantee at least: on a gateway it is there before it is used, and lent until then."""
+    for node in placed.demands:
+        rule = placed.rules[node]
+        placed.bps[node] = max(placed.bps.get(node, 0), min(rule.guarantee_bps, rule.ceiling_bps))
+
+
+def _demands(
+    policies: Policies, registry: Registry, at: datetime, links: Collection[str] | None, *, is_full: bool
+) -> Iterator[Demand]:
     protected = sorted(protected_names(registry) & {one.name for one in registry.protected_classes})
     for policy in policies.policies:
         active = active_at(policy, at.astimezone(policy.zone).replace(tzinfo=None))
         for link, direction in policy.places:
+            if links is not None and link not in links:
+                continue
             capacity = capacity_bps(link, direction, registry)
             root = outline(policy, registry, active, capacity)
             for name in protected:
                 bps = capacity * PROTECTED_PER_MILLE // 1000 // len(protected)
-                found.append(Demand(link, direction, "", name, bps))
+                yield Demand(link, direction, "", name, bps)
             for names, rule in _leaves(root, {}):
                 given = {} if rule.level == REST else names
-                found.append(
-                    Demand(
-                        link,
-                        direction,
-                        given.get("department", ""),
-                        given.get("application", ""),
-                        min(rule.ceiling_bps, capacity),
-                        given.get("service_class", ""),
-                        given.get("region", ""),
-                    )
+                yield Demand(
+                    link,
+                    direction,
+                    given.get("department", ""),
+                    given.get("application", ""),
+                    min(rule.ceiling_bps, capacity) if is_full else 0,
+                    given.get("service_class", ""),
+                    given.get("region", ""),
                 )
-    return found
 
 
 def _leaves(rule: Rule, names: dict[str, str]) -> Iterator[tuple[dict[str, str], Rule]]:

@@ -7,9 +7,9 @@ adopted.
 Steps, each of which is one Set:
 
     lower     rates that fall, and schedulers that go
-    make      queues, forwarding groups, and scheduler policies that nothing uses yet
+    make      prefix sets, queues, forwarding groups, and scheduler policies that nothing uses yet
     raise     ceilings and rates that rise, schedulers that come
-    move      terms and attachment points
+    move      terms, what is in prefix sets, and attachment points
     remove    whatever nothing uses any more
 """
 
@@ -27,7 +27,12 @@ _POLICY = "/qos/scheduler-policies/scheduler-policy["
 _SCHEDULER = re.compile(r"(.*/schedulers/scheduler\[sequence=\d+\])/.*")
 _RATE: Final = ("/config/pir", "/config/cir", "/config/weight")
 #: Lists in the order in which they go.
-_GOES: Final = (PORT, _POLICY, "/qos/classifiers/", "/qos/forwarding-groups/", "/qos/queues/")
+_GOES: Final = (PORT, _POLICY, "/qos/classifiers/", "/defined-sets/", "/qos/forwarding-groups/", "/qos/queues/")
+_CHILD: Final = re.compile(
+    r"/qos/scheduler-policies/scheduler-policy\[name=(?P<policy>.*)\]/schedulers/.*/child-scheduler"
+)
+_NAME: Final = re.compile(r"/qos/scheduler-policies/scheduler-policy\[name=(?P<policy>.*)\]/schedulers/.*")
+_DEEPEST: Final = 16
 
 
 class Write(NamedTuple):
@@ -65,13 +70,13 @@ def diff(have: Leaves, want: Leaves, adopt: Collection[str] = ()) -> Difference:
     Parameters
     ----------
     have:
-        Everything below /qos, of others too; nothing where the device is bare.
+        Everything below /qos and /defined-sets, of others too; nothing where the device is bare.
     want:
         The leaves of a plan; empty to take everything of ours off.
     adopt:
         Attachment points, as :func:`telemetryd.enforce.names.slot_of` writes them, that may be taken from others.
     """
-    changed = [path for path, value in want.items() if have.get(path) != value]
+    changed = [path for path, value in want.items() if not is_same(have.get(path), value)]
     conflicts, blocked = _conflicts(changed, have, want, adopt)
     if conflicts:
         want = {path: value for path, value in want.items() if not _is_below(path, blocked)}
@@ -79,7 +84,9 @@ def diff(have: Leaves, want: Leaves, adopt: Collection[str] = ()) -> Difference:
     gone = [path for path in sorted(have.keys() - want.keys()) if is_ours(path, have)]
     remade = frozenset(_scheduler_of(path) for path in (*changed, *gone) if path in have and _is_kind(path))
     if remade:
-        changed = [path for path, value in want.items() if have.get(path) != value or _scheduler_of(path) in remade]
+        changed = [
+            path for path, value in want.items() if not is_same(have.get(path), value) or _scheduler_of(path) in remade
+        ]
     steps: dict[str, list[Write]] = {name: [] for name in STEPS}
     for path in changed:
         old = have.get(path) if not remade or _scheduler_of(path) not in remade else None
@@ -87,9 +94,22 @@ def diff(have: Leaves, want: Leaves, adopt: Collection[str] = ()) -> Difference:
     for root in _roots(gone, want, remade):
         is_scheduler = root.startswith(_POLICY) and "/schedulers/" in root
         steps["lower" if is_scheduler else "remove"].append(Write(root, None, have.get(root)))
-    # Lowering: first rates, since no ceiling may fall below its rate; raising the other way round.
-    steps["lower"].sort(key=lambda write: (write.value is not None, _rank(write.path, ("/config/cir", "/config/pir"))))
-    steps["raise"].sort(key=lambda write: _rank(write.path, ("", "/config/pir", "/config/cir")))
+    # Lowering: first rates, since no ceiling may fall below its rate, those below others first; raising the other way
+    # round.
+    deep = _depths(have, want)
+    steps["lower"].sort(
+        key=lambda write: (
+            write.value is not None,
+            _rank(write.path, ("/config/cir", "/config/pir")),
+            -deep.get(_policy_of(write.path), 0),
+        )
+    )
+    steps["raise"].sort(
+        key=lambda write: (
+            _rank(write.path, ("", "/config/pir", "/config/cir")),
+            deep.get(_policy_of(write.path), 0),
+        )
+    )
     steps["remove"].sort(key=lambda write: next((i for i, one in enumerate(_GOES) if write.path.startswith(one)), 9))
     return Difference(tuple((name, tuple(found)) for name, found in steps.items() if found), tuple(conflicts))
 
@@ -103,6 +123,34 @@ def apply(have: Leaves, writes: Iterable[Write]) -> dict[str, Value]:
         else:
             result = {path: value for path, value in result.items() if not _is_below(path, {write.path})}
     return result
+
+
+def is_same(one: Value | None, other: Value | None) -> bool:
+    """Tell whether two values are the same; leaf-lists have no order."""
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and set(one) == set(other)
+    return one == other
+
+
+def _depths(*leaves: Leaves) -> dict[str, int]:
+    """Return how deep each scheduler policy lies below the one that is attached, as far as any of the leaves say."""
+    above: dict[str, str] = {}
+    for own in leaves:
+        for path, value in own.items():
+            if path.endswith("/child-scheduler") and (policy := _policy_of(path)):
+                above[str(value)] = policy
+    depths = {}
+    for policy in above:
+        depth, at = 0, policy
+        while at in above and depth < _DEEPEST:
+            depth, at = depth + 1, above[at]
+        depths[policy] = depth
+    return depths
+
+
+def _policy_of(path: str) -> str:
+    found = _NAME.fullmatch(path)
+    return found["policy"] if found is not None else ""
 
 
 def _rank(path: str, ends: tuple[str, ...]) -> int:
@@ -137,7 +185,8 @@ def _conflicts(
 
 def _is_kind(path: str) -> bool:
     """Tell whether a leaf says what kind of scheduler it is: with another kind it goes as a whole and comes anew."""
-    return path.startswith(_POLICY) and path.endswith(("]/config/type", "]/config/priority"))
+    kinds = ("]/config/type", "]/config/priority", "]/output/config/output-type")
+    return path.startswith(_POLICY) and path.endswith(kinds)
 
 
 def _step(path: str, old: Value | None, value: Value, have: Leaves) -> str:
@@ -149,7 +198,8 @@ def _step(path: str, old: Value | None, value: Value, have: Leaves) -> str:
         if path.endswith(_RATE[:2]) and isinstance(old, int) and isinstance(value, int) and value < old:
             return "lower"
         return "raise"
-    return "make" if path.startswith(("/qos/queues/", "/qos/forwarding-groups/")) and old is None else "move"
+    made = ("/qos/queues/", "/qos/forwarding-groups/", "/defined-sets/")
+    return "make" if path.startswith(made) and old is None else "move"
 
 
 def _roots(gone: Iterable[str], wanted: Leaves, remade: frozenset[str]) -> list[str]:

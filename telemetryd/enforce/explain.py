@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
 from telemetryd.enforce.capability import Capability
 from telemetryd.enforce.diff import Difference
-from telemetryd.enforce.gateway import GatewayPlan, HtbClass, Operation
+from telemetryd.enforce.gateway import GatewayPlan
 from telemetryd.enforce.plan import DevicePlan
 
 
@@ -69,34 +68,22 @@ def write_rows(change: Difference) -> list[dict[str, Any]]:
     ]
 
 
-def class_rows(device: str, plan: GatewayPlan) -> list[dict[str, Any]]:
-    """Return a row for each HTB class of a gateway's port, the port first."""
-    rows = [
-        {
-            "device": device,
-            "interface": plan.interface,
-            "direction": plan.direction,
-            "class": f"1:{key.name}",
-            "node": list(plan.names[int(key.name, 16)]),
-            "rate_bps": one.rate_bps,
-            "ceiling_bps": one.ceil_bps,
-            "priority": one.priority,
-            "is_default": int(key.name, 16) == plan.default,
-        }
-        for key, one in plan.objects.items()
-        if isinstance(one, HtbClass)
-    ]
-    return sorted(rows, key=lambda row: row["node"])
-
-
-def operation_rows(operations: Iterable[Operation]) -> list[dict[str, Any]]:
-    """Return changes of a gateway's objects, in order."""
+def class_rows(plan: GatewayPlan) -> list[dict[str, Any]]:
+    """Return a row for each node of each port of a gateway, the port first, what is below a node behind it."""
     return [
         {
-            "kind": one.key.kind,
-            "name": one.key.name,
-            "old": asdict(one.old) if one.old is not None else None,
-            "new": asdict(one.new) if one.new is not None else None,
+            "device": plan.device,
+            "interface": port.interface,
+            "direction": port.direction,
+            "number": f"{node.number:x}",
+            "node": list(node.names),
+            "rate_bps": node.rate_bps,
+            "ceiling_bps": node.ceiling_bps,
+            "promise_bps": node.promise_bps,
+            "priority": node.priority,
+            "queue": node.queue or None,
+            "is_rest": node.queue == plan.rest,
         }
-        for one in operations
+        for port in plan.ports
+        for node in port.nodes
     ]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from telemetryd.allocate.divide import Allocation
 from telemetryd.allocate.place import Placed
-from telemetryd.enforce.match import Match, dscp_matches, matches_of
+from telemetryd.enforce.match import Match, dscp_matches, ends_of, matches_of
 from telemetryd.policy.outline import PROTECTED, REST, Rule
 from telemetryd.registry.models import Device, Registry
 
@@ -69,12 +69,17 @@ class ClassIntent:
 
 @dataclass(frozen=True, slots=True)
 class InnerIntent:
-    """An inner node of the tree above the classes: the names that lead to it, and its terms."""
+    """An inner node of the tree above the classes: the names that lead to it, and its terms.
+
+    ``levels`` are (level, name) from the link down.
+    """
 
     names: tuple[str, ...]
     importance: int
     ceiling_bps: int
     is_hard: bool = False
+    guarantee_bps: int = 0
+    levels: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ class PortIntent:
     """A port in one direction, "in" or "out"; the rates of its classes fit into its capacity.
 
     ``inner`` holds the nodes above the classes, for devices that have a tree; the link itself is not among them.
+    ``ends`` are the ends of a packet at which whose it is can be seen: the inside one where the link leads outside.
     """
 
     interface: str
@@ -89,6 +95,7 @@ class PortIntent:
     capacity_bps: int
     classes: tuple[ClassIntent, ...]
     inner: tuple[InnerIntent, ...] = ()
+    ends: tuple[str, ...] = ("source", "destination")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +139,17 @@ def intents(
         side = 0 if placed.direction == "in" else 1
         capacities = apportion(placed.capacity_bps, [registry.capacity_bps(member)[side] for member in members])
         for member, capacity, own in zip(members, capacities, split(classes, capacities), strict=True):
+            whole = max(1, placed.capacity_bps)
             inner = tuple(
-                replace(one, ceiling_bps=one.ceiling_bps * capacity // max(1, placed.capacity_bps)) for one in above
+                replace(
+                    one,
+                    ceiling_bps=one.ceiling_bps * capacity // whole,
+                    guarantee_bps=one.guarantee_bps * capacity // whole,
+                )
+                for one in above
             )
-            port = PortIntent(member.interface, placed.direction, capacity, own, inner)
+            ends = ends_of(placed.link, placed.direction, registry)
+            port = PortIntent(member.interface, placed.direction, capacity, own, inner, ends)
             ports.setdefault(member.device, []).append(port)
     return [
         DeviceIntent(
@@ -218,11 +232,7 @@ def _classes(placed: Placed, allocation: Allocation, registry: Registry, overloa
         if not leaf[position]:
             continue
         rule = placed.rules[number]
-        path = []
-        above = number
-        while above > 0:
-            path.append((str(placed.rules[above].level), placed.rules[above].name))
-            above = placed.parents[above]
+        path = _levels(placed, number)
         rate = int(allocation.bps[position])
         is_protected = (PROTECTED, PROTECTED) in path
         want = int(allocation.bounds.want[position])
@@ -241,11 +251,20 @@ def _classes(placed: Placed, allocation: Allocation, registry: Registry, overloa
                 dscp=rule.dscp,
                 matches=matches_of(names, placed.link, placed.direction, registry),
                 coarse=dscp_matches(names.get("service_class", ""), registry),
-                levels=tuple(reversed(path)),
+                levels=path,
                 is_named=_is_written(rule) or is_protected,
             )
         )
     return sorted(classes, key=lambda one: (not one.is_protected, one.importance, one.name))
+
+
+def _levels(placed: Placed, number: int) -> tuple[tuple[str, str], ...]:
+    """Return (level, name) from the link down to a node."""
+    path = []
+    while number > 0:
+        path.append((str(placed.rules[number].level), placed.rules[number].name))
+        number = placed.parents[number]
+    return tuple(reversed(path))
 
 
 def _is_written(rule: Rule) -> bool:
@@ -262,6 +281,8 @@ def _inner(placed: Placed, allocation: Allocation) -> list[InnerIntent]:
             rule.importance,
             min(rule.ceiling_bps, placed.capacity_bps),
             rule.hard,
+            rule.guarantee_bps,
+            _levels(placed, number),
         )
         for number, rule in enumerate(placed.rules)
         if number and not leaf[int(allocation.tree.place[number])] and _is_written(rule)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from telemetryd.policy.outline import PROTECTED
 from telemetryd.registry.fields import Network
@@ -24,6 +24,8 @@ class Match(NamedTuple):
         Any of these, in rising order.
     source, destination:
         Prefixes.
+    source_set, destination_set:
+        Names of prefix sets, in place of prefixes.
     source_ports, destination_ports:
         First and last.
     """
@@ -35,6 +37,8 @@ class Match(NamedTuple):
     protocol: int | None = None
     source_ports: Ports | None = None
     destination_ports: Ports | None = None
+    source_set: str = ""
+    destination_set: str = ""
 
     @property
     def needs(self) -> frozenset[str]:
@@ -42,7 +46,7 @@ class Match(NamedTuple):
         found = set()
         if self.dscp:
             found.add("dscp")
-        if self.source or self.destination:
+        if self.source or self.destination or self.source_set or self.destination_set:
             found.add("ipv4-prefix" if self.family == 4 else "ipv6-prefix")
         if self.protocol is not None:
             found.add("protocol")
@@ -78,15 +82,13 @@ def matches_of(names: Mapping[str, str], link: str, direction: str, registry: Re
     names:
         Level -> name.
     """
-    group = registry.by_name("link_groups").get(link)
-    kind = registry.link[group.members[0] if group is not None else link].kind
-    ends = (("destination",) if direction == "in" else ("source",)) if kind in ("exit", "uplink") else _BOTH
+    ends = ends_of(link, direction, registry)
     application, department = names.get("application", ""), names.get("department", "")
     if PROTECTED in names:
-        return _sorted(_protected(application, registry))
+        return _sorted(protected_matches(application, registry))
     known = registry.application.get(application)
     if known is not None and known.serves:
-        others = _networks(department, registry) if department and ends == _BOTH else []
+        others = _networks(department, registry) if department and ends == BOTH else []
         return _sorted(match for serve in known.serves for match in _served(serve, ends, others, registry))
     dscp: tuple[int, ...] = ()
     if (marks := dscp_matches(names.get("service_class", ""), registry)) and not application:
@@ -101,7 +103,14 @@ def matches_of(names: Mapping[str, str], link: str, direction: str, registry: Re
     return _sorted(Match(family, dscp) for family in (4, 6)) if dscp else ()
 
 
-_BOTH = ("source", "destination")
+BOTH: Final = ("source", "destination")
+
+
+def ends_of(link: str, direction: str, registry: Registry) -> tuple[str, ...]:
+    """Return the ends at which whose a packet is can be seen: the inside one at exits and uplinks, else both."""
+    group = registry.by_name("link_groups").get(link)
+    kind = registry.link[group.members[0] if group is not None else link].kind
+    return (("destination",) if direction == "in" else ("source",)) if kind in ("exit", "uplink") else BOTH
 
 
 def _sorted(matches: Iterable[Match]) -> tuple[Match, ...]:
@@ -145,7 +154,7 @@ def _served(serve: Serve, ends: tuple[str, ...], others: list[Network], registry
                     )
 
 
-def _protected(name: str, registry: Registry) -> Iterable[Match]:
+def protected_matches(name: str, registry: Registry) -> Iterable[Match]:
     """Yield the matches of a protected class, by either end."""
     found = registry.by_name("protected_classes").get(name)
     for one in found.match if found is not None else ():

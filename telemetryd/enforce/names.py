@@ -9,8 +9,10 @@ from typing import Final
 
 #: Every object of ours begins with it; nothing else is ever touched.
 PREFIX: Final = "telemetryd-"
-#: Lists of /qos whose entries are ours by their names.
+#: Lists whose entries are ours by their names.
 _LISTS: Final = (
+    "/defined-sets/ipv4-prefix-sets/ipv4-prefix-set",
+    "/defined-sets/ipv6-prefix-sets/ipv6-prefix-set",
     "/qos/queues/queue",
     "/qos/forwarding-groups/forwarding-group",
     "/qos/classifiers/classifier",
@@ -23,7 +25,7 @@ _ATTACHED = re.compile(
 )
 _UNUSUAL = re.compile(r"[^A-Za-z0-9.-]+")
 
-Value = str | int | bool | tuple[int, ...]
+Value = str | int | bool | tuple[int, ...] | tuple[str, ...]
 Leaves = Mapping[str, Value]
 
 
@@ -55,7 +57,7 @@ def slot_of(path: str) -> str:
 
 def is_queue_of_port(path: str) -> bool:
     """Tell whether a leaf is of a port's entry for a queue of ours."""
-    return path.startswith(PORT) and f"/output/queues/queue[name={PREFIX}" in path
+    return path.startswith(PORT) and f"put/queues/queue[name={PREFIX}" in path
 
 
 def is_ours(path: str, leaves: Leaves) -> bool:

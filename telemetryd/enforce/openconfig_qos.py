@@ -121,7 +121,7 @@ def classifier_leaves(
             own = f"{match.rank:02}-{digest(repr(match))}"
             term = f"{path}/terms/term[id={own}]"
             leaves[f"{term}/config/id"] = own
-            _conditions(leaves, term, match)
+            add_conditions(leaves, term, match)
             leaves[f"{term}/actions/config/target-group"] = group_name(queue)
             if dscp is not None and capability.remark:
                 leaves[f"{term}/actions/remark/config/set-dscp"] = dscp
@@ -131,12 +131,17 @@ def classifier_leaves(
     return leaves
 
 
-def _conditions(leaves: dict[str, Value], term: str, match: Match) -> None:
+def add_conditions(leaves: dict[str, Value], term: str, match: Match) -> None:
+    """Add the leaves of a term's conditions."""
     path = f"{term}/conditions/ipv{match.family}/config"
     if match.source:
         leaves[f"{path}/source-address"] = match.source
     if match.destination:
         leaves[f"{path}/destination-address"] = match.destination
+    if match.source_set:
+        leaves[f"{path}/source-address-prefix-set"] = match.source_set
+    if match.destination_set:
+        leaves[f"{path}/destination-address-prefix-set"] = match.destination_set
     if match.dscp:
         leaves[f"{path}/dscp-set"] = match.dscp
     if match.protocol is not None:

@@ -1,5 +1,7 @@
 """What a device says its configuration is, as leaves that compare: JSON of a Get, or path and value.
 
+That is what is below /qos, and below /defined-sets where the document holds it.
+
 Module names go (``openconfig-qos-types:QUEUE`` is QUEUE), whole numbers in texts become numbers where the leaf is one,
 leaf-lists lose their order. ``state`` is left out.
 """
@@ -26,6 +28,8 @@ KEYS: Final = {
     "queue-management-profile": "name",
     "buffer-allocation-profile": "name",
     "voq-interface": "name",
+    "ipv4-prefix-set": "name",
+    "ipv6-prefix-set": "name",
 }
 _NUMBERS: Final = frozenset(
     ("queue-id", "sequence", "cir", "pir", "bc", "be", "weight", "protocol", "set-dscp", "dscp", "source-port",
@@ -46,13 +50,13 @@ def read_back(document: object) -> dict[str, Value]:
         raise InputError("is no configuration - give the JSON of a Get of /qos, or a mapping of paths to values")
     if document and all(isinstance(key, str) and key.startswith("/") for key in document):
         return dict(sorted(_flat(document)))
-    qos: Any = document
-    for key in document:
-        if _bare(key) == "qos":
-            qos = document[key]
-    if not isinstance(qos, Mapping):
-        raise InputError('"qos" is no container - give the JSON of a Get of /qos')
-    return dict(sorted(_walk(qos, "/qos", "qos")))
+    roots: dict[str, Any] = {own: document[key] for key in document if (own := _bare(key)) in ("qos", "defined-sets")}
+    found: list[tuple[str, Value]] = []
+    for name, root in (roots or {"qos": document}).items():
+        if not isinstance(root, Mapping):
+            raise InputError(f'"{name}" is no container - give the JSON of a Get of /qos')
+        found += _walk(root, f"/{name}", name)
+    return dict(sorted(found))
 
 
 def _flat(document: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
@@ -94,7 +98,9 @@ def _value(name: str, value: Any) -> Value:
     if isinstance(value, bool | int):
         return value
     if isinstance(value, list | tuple):
-        return tuple(sorted(int(one) for one in value))
+        if all(isinstance(one, int) or str(one).isdecimal() for one in value):
+            return tuple(sorted(int(one) for one in value))
+        return tuple(sorted(str(one) for one in value))
     text = str(value)
     if name in _TEXTS:
         return text

@@ -114,7 +114,7 @@ def test_the_shipped_example_is_planned_the_same_each_time(capsys: pytest.Captur
 
 
 def test_a_gateway_gets_a_tree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A link of a Linux gateway: HTB classes of what the policy names, and the maps."""
+    """A link of a Linux gateway: nodes of what the policy names, prefix sets and terms; read back it needs no write."""
     policy = (EXIT / "policy.yaml").read_text(encoding="utf-8")
     path = tmp_path / "policy.yaml"
     path.write_text(policy.replace("links: [exit]", "links: [gateway-dca-gw01-inner]"), encoding="utf-8")
@@ -131,12 +131,18 @@ def test_a_gateway_gets_a_tree(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert by_node["CORE",]["rate_bps"] >= sum(
         row["rate_bps"] for node, row in by_node.items() if len(node) == 2 and node[0] == "CORE"
     )
-    assert {row["kind"] for row in device["operations"]} >= {"class", "fifo", "prefixes4", "prefixes6", "marks"}
+    paths = [row["path"] for row in device["writes"]]
+    assert any("ipv4-prefix-set[name=telemetryd-served.cseexam]" in path for path in paths)
+    assert any("scheduler-policy[name=telemetryd-in-eth1.CORE.hrss]" in path for path in paths)
+    assert {row["step"] for row in device["writes"]} == {"make", "move"}
     code, out, _ = run(capsys, "-p", path, *AT)
     assert "(port)" in out
-    (tmp_path / "readback.json").write_text("{}", encoding="utf-8")
-    code, _, err = run(capsys, "-p", path, *AT, "--against", tmp_path / "readback.json")
-    assert (code, "is a gateway" in err) == (2, True)
+    there = {row["path"]: row["new"] for row in device["writes"]}
+    cir = next(path for path in there if path.endswith("/config/cir"))
+    (tmp_path / "readback.json").write_text(json.dumps(there | {cir: there[cir] + 8}), encoding="utf-8")
+    code, out, _ = run(capsys, "-p", path, *AT, "--against", tmp_path / "readback.json", "--json")
+    (device,) = json.loads(out)["devices"]
+    assert [(row["path"], row["new"]) for row in device["writes"]] == [(cir, there[cir])]
 
 
 def test_mistakes_are_named_with_their_places(
