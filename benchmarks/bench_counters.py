@@ -11,13 +11,14 @@ import numpy as np
 
 from benchmarks.report import Figure
 from telemetryd._ext import load
+from telemetryd.counter_windows import CounterWindow
 from telemetryd.counting import Counting
 from telemetryd.ingest.gnmi.counters import COUNTER_LEAVES
 from telemetryd.ingest.gnmi.login import Login
 from telemetryd.ingest.gnmi.paths import PathTable, Resolver
 from telemetryd.ingest.gnmi.subscription import Wanted
 from telemetryd.registry.models import Registry
-from telemetryd.schema import InterfaceWindow, UpdateBatch
+from telemetryd.schema import UpdateBatch
 from telemetryd.targets import TargetPlan
 from tests.gnmi_client import endpoint
 from tests.gnmi_messages import notification, packed, update
@@ -33,7 +34,7 @@ def run(short: bool) -> list[Figure]:
     """Let a minute pass; what every window holds is compared with what the counters grew by."""
     devices, seconds = (4, 21) if short else (DEVICES, 61)
     now_ns = START_NS
-    windows: list[InterfaceWindow] = []
+    windows: list[CounterWindow] = []
     with tempfile.TemporaryDirectory() as directory:
         counting = Counting(
             Registry(Path("none")), windows.append, store=Path(directory, "store"), clock=lambda: now_ns
@@ -80,7 +81,7 @@ def _growth(device: int, port: int) -> int:
     return 1000 * (device + 1) + port
 
 
-def _verify(windows: list[InterfaceWindow], devices: int, seconds: int) -> None:
+def _verify(windows: list[CounterWindow], devices: int, seconds: int) -> None:
     """Hold each closed window of 10 s against the counters."""
     octets: dict[tuple[str, str], int] = defaultdict(int)
     spans = 0

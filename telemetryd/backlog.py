@@ -1,17 +1,17 @@
-"""Windows of interface counters that wait for somebody, in bounded memory."""
+"""Windows of counters that wait for somebody, in bounded memory."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
 
-from telemetryd.schema import InterfaceWindow
+from telemetryd.counter_windows import CounterWindow
 
-#: What a name of an interface takes in memory, octets, counted generously.
+#: What a name takes in memory, octets, counted generously.
 NAME_OCTETS = 200
 
 
-class InterfaceBacklog:
+class CounterBacklog:
     """Closed windows that wait; any thread may put and take. Full, it loses the oldest and counts them.
 
     Parameters
@@ -28,14 +28,14 @@ class InterfaceBacklog:
     def __init__(self, limit_octets: int) -> None:
         self._limit = limit_octets
         self._lock = threading.Lock()
-        self._windows: deque[tuple[int, InterfaceWindow]] = deque()
+        self._windows: deque[tuple[int, CounterWindow]] = deque()
         self._octets = 0
         self.lost = 0
 
     def __len__(self) -> int:
         return len(self._windows)
 
-    def put(self, window: InterfaceWindow) -> int:
+    def put(self, window: CounterWindow) -> int:
         """Add a window; return how many older ones were lost for it."""
         octets = sum(column.nbytes for column in window.columns.values()) + len(window.names) * NAME_OCTETS
         with self._lock:
@@ -48,7 +48,7 @@ class InterfaceBacklog:
             self.lost += lost
             return lost
 
-    def take(self, limit: int) -> list[InterfaceWindow]:
+    def take(self, limit: int) -> list[CounterWindow]:
         """Remove and return the oldest windows, ``limit`` at most."""
         with self._lock:
             taken = [self._windows.popleft() for _ in range(min(limit, len(self._windows)))]

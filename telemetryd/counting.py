@@ -1,8 +1,10 @@
-"""Counters as a component: what gNMI and sFlow tell of interfaces becomes windows of 10 s and their roll-ups.
+"""Counters as a component: what gNMI and sFlow tell of devices becomes windows of 10 s and their roll-ups.
 
-    updates (gnmi) ----> readings --+--> growth --> windows of 10 s --> 1 min, 5 min, 1 h --> store, outputs
-    counters samples --> readings --+      |
-    (receive)                              +--> whoever holds samples against counters
+    updates (gnmi) -+--> readings --+--> growth --> windows of 10 s -+-> 1 min, 5 min, 1 h --> store, outputs
+    counters samples --> readings --+      |                         |
+    (receive)       |                      +--> whoever holds        |
+                    |                           samples against them |
+                    +--> gauges of components --> windows of 10 s ---+
 
 It runs on the loop; only what earlier runs stored is read in a thread.
 """
@@ -20,13 +22,15 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from telemetryd.aggregate.component_windows import NOBODY, ComponentWindows
+from telemetryd.aggregate.counter_rollup import CounterRollUp
 from telemetryd.aggregate.counters import CounterTracker
 from telemetryd.aggregate.feeds import NO_FEED, Feed, Feeds, ports_of
-from telemetryd.aggregate.interface_rollup import InterfaceRollUp
 from telemetryd.aggregate.interface_windows import SPAN_NS, InterfaceWindows
 from telemetryd.aggregate.sampled_counters import Rows, SampledCounters
 from telemetryd.aggregate.skew import Skew
 from telemetryd.component import Component, wait
+from telemetryd.counter_windows import CounterWindow
 from telemetryd.errors import StoreError
 from telemetryd.ingest.gnmi.counters import EVERYTHING, IFINDEX, OPER_STATUS, CounterPaths, is_up, speed_of
 from telemetryd.ingest.gnmi.paths import PathTable
@@ -34,8 +38,8 @@ from telemetryd.observe.health import Health, degraded
 from telemetryd.observe.log import Log
 from telemetryd.pipeline import words_text
 from telemetryd.registry.models import Registry
-from telemetryd.schema import CounterSource, InterfaceWindow, UpdateBatch
-from telemetryd.store.interfaces import stored_parts, stored_until
+from telemetryd.schema import CounterSource, UpdateBatch
+from telemetryd.store.counted import stored_parts, stored_until
 from telemetryd.targets import TargetPlan
 
 TURN_S: Final = 1.0
@@ -60,22 +64,25 @@ class CountingCounters:
     ----------
     feeds, interfaces:
         Interfaces and queues that are told of, by each source, and interfaces by name.
+    components:
+        Components that are told of.
     readings:
         What became of readings (:data:`telemetryd.aggregate.counters.OUTCOMES`).
     unusable:
-        Updates of counters whose value is no count.
+        Updates of counters whose value is no count, and of gauges whose value is no number.
     late_samples, lost_samples:
         Counters samples of sFlow that came twice or late, and that found no room.
     late_rows:
         Growth that came, wholly or in part, for spans that were closed.
     refused_feeds:
-        Readings of more interfaces and queues than there may be.
+        Readings of more interfaces, queues and components than there may be.
     windows:
         Windows handed on, roll-ups included.
     """
 
     feeds: int = 0
     interfaces: int = 0
+    components: int = 0
     readings: Mapping[str, int] = field(default_factory=dict)
     unusable: int = 0
     late_samples: int = 0
@@ -86,7 +93,7 @@ class CountingCounters:
 
 
 class Counting(Component):
-    """Make windows of interface counters.
+    """Make windows of counters.
 
     Parameters
     ----------
@@ -107,7 +114,7 @@ class Counting(Component):
     def __init__(
         self,
         registry: Registry,
-        put: Callable[[InterfaceWindow], None],
+        put: Callable[[CounterWindow], None],
         *,
         store: Path,
         on_growth: OnGrowth | None = None,
@@ -120,8 +127,10 @@ class Counting(Component):
         self._feeds = Feeds(self._ports)
         self._tracker = CounterTracker()
         self._windows = InterfaceWindows(self._feeds, HOLD_NS, begin_ns=clock())
-        self._roll_up = InterfaceRollUp()
-        self._stored_until: Mapping[int, int] = {}
+        self._components = ComponentWindows(begin_ns=clock())
+        self._by_component: dict[tuple[int, int], int] = {}
+        self._roll_up = CounterRollUp()
+        self._stored_until: Mapping[tuple[str, int], int] = {}
         self._samples = SampledCounters(self._feeds, self._device_of)
         self._waiting: list[Rows] = []
         self._lock = threading.Lock()
@@ -154,6 +163,8 @@ class Counting(Component):
         for target, scope in told.deleted:
             self._forget(plans, target, scope)
         self._read(told.after, plans)
+        if told.gauges:
+            self._take_gauges(told.gauges, plans)
 
     def replace(self, registry: Registry, plans: list[TargetPlan]) -> None:
         """Go by another registry; spans wait as long as the targets' intervals ask for."""
@@ -186,21 +197,22 @@ class Counting(Component):
         return CountingCounters(
             feeds=len(self._feeds),
             interfaces=len(self._feeds.interfaces()[1]),
+            components=len(self._components),
             readings=dict(self._tracker.counts),
             unusable=self._unusable,
             late_samples=self._samples.late,
             lost_samples=self._lost_samples,
             late_rows=self._windows.late,
-            refused_feeds=self._feeds.refused,
+            refused_feeds=self._feeds.refused + self._components.refused,
             windows=self._handed,
         )
 
     def health(self) -> Health:
         """Degraded where there are more interfaces than there may be, or samples were lost."""
         reasons = []
-        if self._feeds.refused:
+        if refused := self._feeds.refused + self._components.refused:
             reasons.append(
-                f"{self._feeds.refused:,} readings of more interfaces and queues than a device, or all, may have"
+                f"{refused:,} readings of more interfaces, queues and components than a device, or all, may have"
             )
         if self._lost_samples:
             reasons.append(f"{self._lost_samples:,} counters samples were lost since the start: the loop was busy")
@@ -220,8 +232,8 @@ class Counting(Component):
                 return NO_FEED
             if len(self._by_entity) > MOST_STALE * (len(self._feeds) + 1):  # mostly of targets that have left
                 self._by_entity = {key: one for key, one in self._by_entity.items() if key[0] in plans}
-            interface, queue = self._paths.entities[entity]
-            number = self._feeds.number(Feed(CounterSource.GNMI, plans[target].name, interface, queue))
+            found = self._paths.entities[entity]
+            number = self._feeds.number(Feed(CounterSource.GNMI, plans[target].name, found.interface, found.queue))
             if number != NO_FEED:
                 self._by_entity[target, entity] = number
         return number
@@ -272,6 +284,28 @@ class Counting(Component):
         }
         self._grow(readings, by_feed)
 
+    def _take_gauges(self, rows: Mapping[str, NDArray[Any]], plans: Mapping[int, TargetPlan]) -> None:
+        if not len(rows["target"]):
+            return
+        keys, places = np.unique(rows["target"].astype(np.int64) << 32 | rows["entity"], return_inverse=True)
+        number = np.array([self._component(plans, key >> 32, key & 0xFFFFFFFF) for key in keys.tolist()], np.int64)
+        is_ours = np.array([key >> 32 in plans for key in keys.tolist()])[places]
+        columns = (number[places], rows["gauge"], rows["value"], rows["received_ns"])
+        self._components.add(*(column[is_ours] for column in columns))
+
+    def _component(self, plans: Mapping[int, TargetPlan], target: int, entity: int) -> int:
+        """Return the number of a target's component; NOBODY of a target that has left, and where there are too many."""
+        number = self._by_component.get((target, entity))
+        if number is None:
+            if target not in plans or self._paths is None:
+                return NOBODY
+            if len(self._by_component) > MOST_STALE * (len(self._components) + 1):
+                self._by_component = {key: one for key, one in self._by_component.items() if key[0] in plans}
+            number = self._components.number(plans[target].name, self._paths.entities[entity].component)
+            if number != NOBODY:
+                self._by_component[target, entity] = number
+        return number
+
     def _grow(self, readings: Mapping[str, NDArray[Any]], offset_by_feed: NDArray[np.int64]) -> None:
         if len(self._feeds) != self._with_speed:
             self._with_speed = len(self._feeds)
@@ -291,13 +325,18 @@ class Counting(Component):
         for rows in waiting:
             readings = self._samples.read(rows)
             self._grow(readings, np.zeros(len(self._feeds), np.int64))
-        for window in self._windows.close(self._clock(), is_last=is_last):
+        closed = self._windows.close(self._clock(), is_last=is_last)
+        # Gauges are by the time at which they came: nothing of a span that is over is under way.
+        until_ns = self._clock() + SPAN_NS if is_last else self._windows.closed_until_ns
+        closed += self._components.close(until_ns)
+        for window in sorted(closed, key=lambda window: window.start_ns):
             self._hand_on([*self._roll_up.add(window), window])
         self._hand_on(self._roll_up.until(self._windows.closed_until_ns))
 
-    def _hand_on(self, windows: list[InterfaceWindow]) -> None:
+    def _hand_on(self, windows: list[CounterWindow]) -> None:
         for window in windows:
-            if window.start_ns + window.span_ns > self._stored_until.get(window.span_ns, 0):
+            level = window.layout.kind, window.span_ns
+            if window.start_ns + window.span_ns > self._stored_until.get(level, 0):
                 self._put(window)
                 self._handed += 1
 
@@ -312,4 +351,5 @@ class Counting(Component):
             )
             return
         self._roll_up.resume(parts)
-        self._stored_until = {**self._stored_until, SPAN_NS: 0}  # this run's begin where the earlier ones' end
+        # This run's shortest ones begin where the earlier ones' end.
+        self._stored_until = {level: ns for level, ns in self._stored_until.items() if level[1] != SPAN_NS}

@@ -26,6 +26,7 @@ from telemetryd.assure.alert_measures import Telemetry
 from telemetryd.component import Component
 from telemetryd.config.settings import changes
 from telemetryd.configuration import Configuration, load_elsewhere
+from telemetryd.counter_windows import CounterWindow
 from telemetryd.counting import Counting
 from telemetryd.demanding import Demanding
 from telemetryd.errors import ProblemsError, TelemetrydError
@@ -37,7 +38,7 @@ from telemetryd.outputs import Figures, Outputs
 from telemetryd.quality import WindowQuality
 from telemetryd.receiver import LiveReceiver
 from telemetryd.reconciling import Reconciling
-from telemetryd.schema import InterfaceWindow, UsageWindow
+from telemetryd.schema import UsageWindow
 from telemetryd.serve.alert_rows import alert_rows
 from telemetryd.serve.components import ControlService, Updates, Watchdog
 from telemetryd.serve.control import ControlServer
@@ -116,7 +117,7 @@ class Daemon:
         self._reconciling = Reconciling(configuration.registry, self._writer.put_figures)
         self._counting = Counting(
             configuration.registry,
-            self._take_interfaces,
+            self._take_counters,
             store=settings.store.path,
             on_growth=self._reconciling.take_growth,
         )
@@ -300,10 +301,10 @@ class Daemon:
         self._updates.put(window)
         self._reconciling.put_window(window)
 
-    def _take_interfaces(self, window: InterfaceWindow) -> None:
-        """Pass a window of interface counters on."""
-        self._writer.put_interfaces(window)
-        self._outputs.put_interfaces(window)
+    def _take_counters(self, window: CounterWindow) -> None:
+        """Pass a window of counters on."""
+        self._writer.put_counters(window)
+        self._outputs.put_counters(window)
 
     def _health(self) -> dict[str, Health]:
         parts = {component.name: component.health() for component in self._components}

@@ -400,7 +400,7 @@ class UsageWindow:
     names: Names
 
 
-# --- what a window of interface counters holds ----------------------------------------------------------------
+# --- what windows of counters hold --------------------------------------------------------------------------------
 
 
 INTERFACE_COLUMNS: Final = (
@@ -423,19 +423,47 @@ INTERFACE_COLUMNS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class InterfaceWindow:
-    """What the counters of interfaces grew by in [start_ns, start_ns + span_ns), our clock; mergeable.
+class QueueKnown(IntEnum):
+    """Bits of the ``known`` column of :data:`QUEUE_COLUMNS`: which of its counters a device has."""
 
-    Attributes
-    ----------
-    columns:
-        Every column of :data:`INTERFACE_COLUMNS`, each of shape (k,): one row an interface.
-    names:
-        (device, interface) by the column ``interface``.
-    """
+    OCTETS = 1
+    PACKETS = 2
+    DROPPED_OCTETS = 4
+    DROPPED_PACKETS = 8
 
-    start_ns: int
-    span_ns: int
-    columns: dict[str, NDArray[Any]]
-    names: tuple[tuple[str, str], ...]
+
+QUEUE_COLUMNS: Final = (
+    Column("queue", "uint32", "place in the window's names", 0, "-"),
+    Column("octets", "uint64", "octets, layer 2 with FCS", 1, "growth of transmit-octets in the span"),
+    Column("packets", "uint64", "packets", 2, "growth of transmit-pkts"),
+    Column("dropped_octets", "uint64", "octets, layer 2 with FCS", 132, "growth of dropped-octets"),
+    Column("dropped_packets", "uint64", "packets", 133, "growth of dropped-pkts"),
+    Column("known", "uint8", "QueueKnown bits: of the others nothing is known", 0, "-"),
+    Column("covered_ns", "int64", "ns of the span that the counters tell of", 0, "-"),
+    Column("flags", "uint8", "GrowthFlag bits of any counter", 0, "-"),
+)
+
+
+class Gauge(IntEnum):
+    """What is known of a component: values of a moment."""
+
+    TEMPERATURE = 0
+    CPU = 1
+
+
+#: Leaves that tell of a gauge, the better first.
+GAUGE_KINDS: Final = ("instant", "avg")
+
+
+COMPONENT_COLUMNS: Final = (
+    Column("component", "uint32", "place in the window's names", 0, "-"),
+    *(
+        column
+        for name, unit in (("temperature", "degrees Celsius"), ("cpu", "% of the time"))
+        for column in (
+            Column(f"{name}_readings", "uint64", "readings in the span", 0, "-"),
+            Column(f"{name}_sum", "float64", f"{unit}, added up", 0, f"{name}: instant, else avg"),
+            Column(f"{name}_largest", "float64", f"{unit}, NaN without readings", 0, "the largest of them"),
+        )
+    ),
+)

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from telemetryd.aggregate.rollup import RollUp
-from telemetryd.backlog import InterfaceBacklog
+from telemetryd.backlog import CounterBacklog
 from telemetryd.component import Component, wait
+from telemetryd.counter_windows import CounterWindow
 from telemetryd.errors import StoreError
 from telemetryd.observe.health import Health, degraded
 from telemetryd.observe.log import Log
-from telemetryd.schema import InterfaceWindow, UsageWindow
+from telemetryd.schema import UsageWindow
 from telemetryd.store.columns import QualityRow
 from telemetryd.store.embedded import Store
 from telemetryd.store.finish import finish_roll_ups
@@ -43,9 +44,9 @@ BEHIND_NS: Final = 5_000_000_000
 TEND_EVERY_NS: Final = 600_000_000_000
 COVERED: Final = (COVERAGE, NO_SOURCE)
 LOST_WINDOWS: Final = ("loss.windows", NO_SOURCE)
-#: Part of the memory for windows that windows of interface counters may take, and how many an append stores.
-INTERFACE_SHARE: Final = 4
-INTERFACE_WINDOWS: Final = 600
+#: Part of the memory for windows that windows of counters may take, and how many an append stores.
+COUNTER_SHARE: Final = 4
+COUNTER_WINDOWS_AT_ONCE: Final = 600
 #: Spans of counters' figures that wait at most: an hour and more.
 FIGURE_SPANS: Final = 600
 #: What a figure about a window's quality takes in memory, octets, counted generously.
@@ -189,8 +190,8 @@ class StoreWriter(Component):
         self._quality_roll_up = QualityRollUp()
         self._pending: list[UsageWindow] = []  # rolled up, and not stored yet
         self._pending_quality: list[QualityRow] = []
-        self._pending_interfaces: list[InterfaceWindow] = []
-        self._interfaces = InterfaceBacklog(backlog_octets // INTERFACE_SHARE)
+        self._pending_counters: list[CounterWindow] = []
+        self._counter_windows = CounterBacklog(backlog_octets // COUNTER_SHARE)
         self._figures: deque[tuple[list[UsageWindow], list[QualityRow]]] = deque(maxlen=FIGURE_SPANS)
         self._pending_figures: list[tuple[list[UsageWindow], list[QualityRow]]] = []
         self._lost_figures = 0
@@ -214,9 +215,9 @@ class StoreWriter(Component):
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._wake.set)
 
-    def put_interfaces(self, window: InterfaceWindow) -> None:
-        """Take a closed window of interface counters; from any thread, never waits."""
-        if lost := self._interfaces.put(window):
+    def put_counters(self, window: CounterWindow) -> None:
+        """Take a closed window of counters; from any thread, never waits."""
+        if lost := self._counter_windows.put(window):
             self._log.error("windows of counters are lost: the backlog is full", lost=lost)
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._wake.set)
@@ -269,8 +270,8 @@ class StoreWriter(Component):
             reasons.append(
                 f"{self._lost_figures:,} spans of counters' figures were lost since the start: too many waited"
             )
-        if self._interfaces.lost:
-            reasons.append(f"{self._interfaces.lost:,} windows of counters were lost since the start: it was full")
+        if self._counter_windows.lost:
+            reasons.append(f"{self._counter_windows.lost:,} windows of counters were lost since the start: it was full")
         return degraded(*reasons)
 
     def counters(self) -> WriterCounters:
@@ -293,11 +294,11 @@ class StoreWriter(Component):
 
     @property
     def _has_pending(self) -> bool:
-        return bool(self._pending or self._pending_interfaces or self._pending_figures)
+        return bool(self._pending or self._pending_counters or self._pending_figures)
 
     @property
     def _has_work(self) -> bool:
-        return self._has_pending or bool(len(self._backlog) or len(self._interfaces) or self._figures)
+        return self._has_pending or bool(len(self._backlog) or len(self._counter_windows) or self._figures)
 
     def _behind_ns(self) -> int:
         since = self._pending_since_ns
@@ -325,7 +326,7 @@ class StoreWriter(Component):
                 self._maintenance_failure = store.maintenance_failure
                 if self._maintenance_failure is not None:
                     self._log.warning("cannot compact the store", reason=self._maintenance_failure)
-            if self._flushed and not self._has_pending and not len(self._interfaces) and not self._figures:
+            if self._flushed and not self._has_pending and not len(self._counter_windows) and not self._figures:
                 return
             if not len(self._backlog) and not self.stopping.is_set():
                 await self._pause(APPEND_EVERY_S - (time.monotonic() - begun))
@@ -366,7 +367,7 @@ class StoreWriter(Component):
             if is_last and not len(self._backlog) and not self._flushed:
                 self._roll_in(self._roll_up.flush())
                 self._flushed = True
-        self._pending_interfaces += self._interfaces.take(INTERFACE_WINDOWS - len(self._pending_interfaces))
+        self._pending_counters += self._counter_windows.take(COUNTER_WINDOWS_AT_ONCE - len(self._pending_counters))
         while self._figures:
             self._pending_figures.append(self._figures.popleft())
         if self._has_pending:
@@ -409,7 +410,7 @@ class StoreWriter(Component):
 
     def _append(self, store: Store) -> None:
         begun = time.monotonic_ns()
-        appended = store.append(self._pending, self.origin, self._pending_quality, self._pending_interfaces)
+        appended = store.append(self._pending, self.origin, self._pending_quality, self._pending_counters)
         counters = self._counters
         seconds = [window for window in self._pending if window.span_ns == self._shortest_ns]
         self._counters = replace(
@@ -420,7 +421,7 @@ class StoreWriter(Component):
             append_ns=counters.append_ns + time.monotonic_ns() - begun,
             stored_until_ns=seconds[-1].start_ns + seconds[-1].span_ns if seconds else counters.stored_until_ns,
         )
-        self._pending, self._pending_quality, self._pending_interfaces = [], [], []
+        self._pending, self._pending_quality, self._pending_counters = [], [], []
         if self._pending_figures:
             windows = [window for part, _ in self._pending_figures for window in part]
             rows = [row for _, part in self._pending_figures for row in part]

@@ -1,4 +1,4 @@
-"""Windows of interface counters: the growth between two readings is spread over the spans between them, evenly.
+"""Windows of interfaces and queues: the growth between two readings is spread over the spans between them, evenly.
 
 A span is closed when every feed that is alive has told of all of it, or when it has waited for long enough. What comes
 for a span that is closed is counted and left out. Shares are whole numbers and add up to the growth exactly.
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from telemetryd.aggregate.counters import COUNTERS
 from telemetryd.aggregate.feeds import Feeds
-from telemetryd.schema import INTERFACE_COLUMNS, Counter, InterfaceWindow
+from telemetryd.counter_windows import CounterWindow, InterfaceWindow, QueueWindow
+from telemetryd.schema import INTERFACE_COLUMNS, QUEUE_COLUMNS, Counter, QueueKnown
 
 SECOND_NS: Final = 1_000_000_000
 SPAN_NS: Final = 10 * SECOND_NS
@@ -35,9 +36,16 @@ _PACKETS: Final = {
     )
     for way in ("in", "out")
 }
+_OF_QUEUE: Final = {
+    "octets": (Counter.TRANSMIT_OCTETS, QueueKnown.OCTETS),
+    "packets": (Counter.TRANSMIT_PACKETS, QueueKnown.PACKETS),
+    "dropped_octets": (Counter.DROPPED_OCTETS, QueueKnown.DROPPED_OCTETS),
+    "dropped_packets": (Counter.DROPPED_PACKETS, QueueKnown.DROPPED_PACKETS),
+}
 #: A span waits for these: column of the times that a feed has told until; the others come with them.
 _LANES: Final = {Counter.IN_OCTETS: 0, Counter.OUT_OCTETS: 1, Counter.TRANSMIT_OCTETS: 0}
 _LANE: Final = np.array([_LANES.get(counter, -1) for counter in Counter], np.int64)
+_Array = NDArray[Any]
 _Chunk = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]
 
 
@@ -102,7 +110,7 @@ class InterfaceWindows:
             chunk = key[chosen], amount[chosen], (high - low)[chosen], flags[chosen]
             self._open.setdefault(one, []).append(chunk)
 
-    def close(self, now_ns: int, *, is_last: bool = False) -> list[InterfaceWindow]:
+    def close(self, now_ns: int, *, is_last: bool = False) -> list[CounterWindow]:
         """Return the windows that are complete, or have waited for long enough, in order; all of them at the end."""
         until_ns = now_ns - LEAST_WAIT_NS
         heard, told = self._heard_ns[: len(self._feeds)], self._told_ns[: len(self._feeds)]
@@ -111,7 +119,7 @@ class InterfaceWindows:
             until_ns = min(until_ns, int(told[is_alive].min()))
         until_ns = max(until_ns, now_ns - self.hold_ns)
         done = sorted(n for n in self._open if is_last or (n + 1) * self._span_ns <= until_ns)
-        windows = [self._window(number, self._open.pop(number)) for number in done]
+        windows = [window for number in done for window in self._of_span(number, self._open.pop(number))]
         self._oldest = max(self._oldest, until_ns // self._span_ns, *(number + 1 for number in done[-1:]))
         return windows
 
@@ -141,7 +149,8 @@ class InterfaceWindows:
     ) -> NDArray[np.int64]:
         return np.where(passed >= whole, growth.astype(np.int64), np.rint(scale * passed).astype(np.int64))
 
-    def _window(self, number: int, chunks: list[_Chunk]) -> InterfaceWindow:
+    def _of_span(self, number: int, chunks: list[_Chunk]) -> list[CounterWindow]:
+        """Return the windows of a span: of interfaces, and of queues where there are any."""
         key, amount, covered, flags = (np.concatenate(columns) for columns in zip(*chunks, strict=True))
         feeds, place = np.unique(key // COUNTERS, return_inverse=True)
         sums = np.zeros((len(feeds), COUNTERS), np.int64)
@@ -151,7 +160,15 @@ class InterfaceWindows:
         np.add.at(cover, (place, key % COUNTERS), covered)
         np.bitwise_or.at(together, place, flags)
         best = self._best(feeds, cover)
-        feeds, sums, cover, together = feeds[best], sums[best], cover[best], together[best]
+        found: list[CounterWindow] = [self._of_interfaces(number, feeds[best], sums[best], cover[best], together[best])]
+        queues = np.flatnonzero(self._feeds.is_queue()[feeds])
+        if len(queues):
+            found.append(self._of_queues(number, feeds[queues], sums[queues], cover[queues], together[queues]))
+        return found
+
+    def _of_interfaces(
+        self, number: int, feeds: _Array, sums: _Array, cover: _Array, together: _Array
+    ) -> InterfaceWindow:
         codes, names = self._feeds.interfaces()
         found: dict[str, NDArray[Any]] = {name: sums[:, counters[0]] for name, counters in _FIELDS.items()}
         for name, (whole, parts) in _PACKETS.items():
@@ -170,6 +187,26 @@ class InterfaceWindows:
         columns = {column.name: found[column.name].astype(column.dtype) for column in INTERFACE_COLUMNS}
         of_interfaces = tuple(names[code] for code in codes[feeds].tolist())
         return InterfaceWindow(number * self._span_ns, self._span_ns, columns, of_interfaces)
+
+    def _of_queues(self, number: int, feeds: _Array, sums: _Array, cover: _Array, together: _Array) -> QueueWindow:
+        found: dict[str, NDArray[Any]] = {name: sums[:, counter] for name, (counter, _) in _OF_QUEUE.items()}
+        known = sum((cover[:, counter] > 0) * int(bit) for counter, bit in _OF_QUEUE.values())
+        for what in ("", "dropped_"):
+            corrected = found[f"{what}octets"] + self._feeds.corrections()[feeds] * found[f"{what}packets"]
+            has_octets = cover[:, _OF_QUEUE[f"{what}octets"][0]] > 0
+            found[f"{what}octets"] = np.where(has_octets, np.maximum(corrected, 0), 0)
+        found |= {
+            "queue": np.arange(len(feeds)),
+            "known": np.asarray(known),
+            "covered_ns": np.minimum(cover.max(axis=1, initial=0), self._span_ns),
+            "flags": together,
+        }
+        columns = {column.name: found[column.name].astype(column.dtype) for column in QUEUE_COLUMNS}
+        codes, names = self._feeds.interfaces()
+        of_queues = tuple(
+            (*names[code], self._feeds[feed].queue) for code, feed in zip(codes[feeds], feeds.tolist(), strict=True)
+        )
+        return QueueWindow(number * self._span_ns, self._span_ns, columns, of_queues)
 
     def _best(self, feeds: NDArray[np.int64], cover: NDArray[np.int64]) -> NDArray[np.intp]:
         """Return the places of the feeds that tell most of each interface, those of queues left out."""

@@ -13,16 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Final
 
-from telemetryd.backlog import InterfaceBacklog
+from telemetryd.backlog import CounterBacklog
 from telemetryd.component import Component, wait
 from telemetryd.config.settings import OutputSettings, SpoolSettings
+from telemetryd.counter_windows import CounterWindow
 from telemetryd.errors import StoreError
 from telemetryd.observe.health import Health, State
 from telemetryd.observe.log import Log
 from telemetryd.outputs.earlier import last_windows
 from telemetryd.outputs.feed import Feed
 from telemetryd.outputs.figures import MINUTE_NS, Figures
-from telemetryd.schema import InterfaceWindow, UsageWindow
+from telemetryd.schema import UsageWindow
 from telemetryd.store.influx.credentials import TokenSource
 from telemetryd.store.influx.dead_letter import DeadLetters
 from telemetryd.store.influx.respond import Pace
@@ -30,7 +31,7 @@ from telemetryd.store.influx.sender import Sender, SenderCounters
 from telemetryd.store.influx.transport import Target, Transport
 from telemetryd.store.series_guard import DEFAULT_LIMIT, SeriesCounts
 from telemetryd.store.spool import Entry, Spool
-from telemetryd.writer import APPEND_EVERY_S, APPEND_WINDOWS, INTERFACE_SHARE, INTERFACE_WINDOWS, Backlog
+from telemetryd.writer import APPEND_EVERY_S, APPEND_WINDOWS, COUNTER_SHARE, COUNTER_WINDOWS_AT_ONCE, Backlog
 
 SECOND_NS: Final = 1_000_000_000
 FIRST_RETRY_S: Final = 0.5
@@ -149,7 +150,7 @@ class Outputs(Component):
         self._clock = clock
         self._log = Log(self.name)
         self._backlog = Backlog(backlog_octets)
-        self._interfaces = InterfaceBacklog(backlog_octets // INTERFACE_SHARE)
+        self._counter_windows = CounterBacklog(backlog_octets // COUNTER_SHARE)
         self._feed = Feed(series_limit)
         self._spool: Spool | None = None
         self._running: dict[str, _Running] = {}
@@ -171,11 +172,11 @@ class Outputs(Component):
             self._log.error("windows are lost: the backlog is full", lost=lost, lost_in_all=self._backlog.lost)
         self._rouse()
 
-    def put_interfaces(self, window: InterfaceWindow) -> None:
-        """Take a closed window of interface counters; from any thread, never waits."""
+    def put_counters(self, window: CounterWindow) -> None:
+        """Take a closed window of counters; from any thread, never waits."""
         if not self._wanted:
             return
-        if lost := self._interfaces.put(window):
+        if lost := self._counter_windows.put(window):
             self._log.error("windows of counters are lost: the backlog is full", lost=lost)
         self._rouse()
 
@@ -205,8 +206,8 @@ class Outputs(Component):
         reasons = []
         if self._failure is not None:
             reasons.append(f"{self._failure}; {len(self._backlog):,} windows wait")
-        if self._interfaces.lost:
-            reasons.append(f"{self._interfaces.lost:,} windows of counters were lost since the start")
+        if self._counter_windows.lost:
+            reasons.append(f"{self._counter_windows.lost:,} windows of counters were lost since the start")
         if self._backlog.lost:
             reasons.append(f"{self._backlog.lost:,} windows were lost since the start: the spool did not take them")
         for (name, span_ns, why), points in sorted(self._lost().items()):
@@ -304,8 +305,8 @@ class Outputs(Component):
             for window, _ in self._backlog.take(APPEND_WINDOWS):
                 self._entries += self._feed.add(window)
                 self._taken += 1
-            for one in self._interfaces.take(INTERFACE_WINDOWS):
-                self._entries += self._feed.interfaces(one)
+            for one in self._counter_windows.take(COUNTER_WINDOWS_AT_ONCE):
+                self._entries += self._feed.counters(one)
             self._take_minute()
         if self._entries:
             self._spool.append(self._entries)
@@ -316,7 +317,7 @@ class Outputs(Component):
             self._entries = []
         self._windows = self._taken
         self._series = self._feed.series()
-        self._flushed = is_last and not len(self._backlog) and not len(self._interfaces)
+        self._flushed = is_last and not len(self._backlog) and not len(self._counter_windows)
 
     def _take_minute(self) -> None:
         """At the end of a minute: the rows that no window holds, and what earlier runs left."""

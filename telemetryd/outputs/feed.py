@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from telemetryd.aggregate.rollup import RollUp, merge_windows
+from telemetryd.counter_windows import CounterWindow
 from telemetryd.outputs.earlier import Place
 from telemetryd.outputs.figures import MINUTE_NS, Figures, MinuteRows
-from telemetryd.schema import InterfaceWindow, UsageWindow
+from telemetryd.schema import UsageWindow
 from telemetryd.store.influx.pieces import cut, pack
 from telemetryd.store.series_guard import CardinalityGuard, SeriesCounts
 from telemetryd.store.series_render import SeriesRenderer
@@ -72,11 +73,11 @@ class Feed:
             return []
         return _pieces(self._minutes.render(self._renderer, start_ns, figures), start_ns, MINUTE_NS)
 
-    def interfaces(self, window: InterfaceWindow) -> list[Entry]:
-        """Return the entries of a window of interface counters."""
+    def counters(self, window: CounterWindow) -> list[Entry]:
+        """Return the entries of a window of counters."""
         if window.span_ns not in self.spans_ns or not window.names:
             return []
-        return _pieces(self._renderer.interfaces(window), window.start_ns, window.span_ns)
+        return _pieces(self._renderer.counters(window), window.start_ns, window.span_ns)
 
     def series(self) -> Mapping[str, SeriesCounts]:
         """Return how many series there are, by measurement, and what was folded."""

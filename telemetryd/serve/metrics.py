@@ -258,15 +258,18 @@ METRICS: Final[tuple[Spec, ...]] = (
          _targets(lambda one: None if one.achieved_ns is None else one.achieved_ns / SECOND_NS)),
     Spec("gnmi_asked_interval_seconds", "gauge", "How far apart they were asked for.", ("target",),
          _targets(lambda one: one.asked_ns / SECOND_NS)),
-    # --- counters of interfaces ---
+    # --- counters ---
     Spec("counters_interfaces", "gauge", "Interfaces that counters tell of.", (),
          _counting(lambda one: one.interfaces)),
     Spec("counters_feeds", "gauge", "Interfaces and queues, by each source that tells of them.", (),
          _counting(lambda one: one.feeds)),
+    Spec("counters_components", "gauge", "Components that gauges tell of.", (),
+         _counting(lambda one: one.components)),
     Spec("counters_readings_total", "counter",
          "Readings of counters by what became of them: `grown`, `begun` (the first), `repeated`, `late`, `stepped` "
          "(the device's clock went back), `implausible`, `thinned` (too many at once), `unusable` (no count), "
-         "`refused` (too many interfaces); `wrapped`, `reset` and `ambiguous` ones have grown, too.", ("outcome",),
+         "`refused` (too many interfaces, components); `wrapped`, `reset`, `ambiguous` ones have grown, too.",
+         ("outcome",),
          lambda seen: [*(((name,), count) for name, count in seen.counting.readings.items()),
                        (("unusable",), seen.counting.unusable), (("refused",), seen.counting.refused_feeds)]),
     Spec("counters_late_samples_total", "counter", "Counters samples of sFlow that came twice or late.", (),
@@ -275,7 +278,7 @@ METRICS: Final[tuple[Spec, ...]] = (
          (), _lost_counters),
     Spec("counters_late_rows_total", "counter", "Growth that came, wholly or in part, for windows that were closed.",
          (), _counting(lambda one: one.late_rows)),
-    Spec("counters_windows_total", "counter", "Windows of interface counters, roll-ups included.", (),
+    Spec("counters_windows_total", "counter", "Windows of counters, roll-ups included.", (),
          _counting(lambda one: one.windows)),
     # --- samples against counters ---
     Spec("coverage_ratio", "gauge", "The samples' octets over the counter's, of the last minutes.",

@@ -24,16 +24,17 @@ from typing import Final, Literal, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from telemetryd.counter_windows import CounterWindow
 from telemetryd.errors import StoreError
-from telemetryd.schema import InterfaceWindow, UsageWindow
+from telemetryd.schema import UsageWindow
 from telemetryd.store import columns, compact, intake
 from telemetryd.store import manifest as manifests
 from telemetryd.store.columns import QualityRow
+from telemetryd.store.counter_columns import counter_table
 from telemetryd.store.files import TEMPORARY_SUFFIX, Files
-from telemetryd.store.interface_columns import interface_table
 from telemetryd.store.levels import LEVELS, SECOND_NS, Level, level_of, with_retention
 from telemetryd.store.lock import take_lock
-from telemetryd.store.manifest import INTERFACE, QUALITY, USAGE, Manifest, Retired, Segment
+from telemetryd.store.manifest import QUALITY, USAGE, Manifest, Retired, Segment
 from telemetryd.store.migrate import VERSION
 from telemetryd.store.reasons import reasons
 from telemetryd.store.segment import SCHEMAS, merged_tables, write_segment
@@ -246,7 +247,7 @@ class Store:
         windows: Sequence[UsageWindow],
         origin: str,
         quality: Iterable[QualityRow] = (),
-        interfaces: Sequence[InterfaceWindow] = (),
+        counters: Sequence[CounterWindow] = (),
     ) -> Appended:
         """Store windows of any spans, and what is known of their quality, in one atomic commit.
 
@@ -259,8 +260,8 @@ class Store:
         origin:
             One capture, or one run of a collector: whoever starts with empty roll-ups takes an origin of
             its own, for its first window of an hour is not the one that an earlier run stored.
-        interfaces:
-            Windows of interface counters, of any spans; whoever hands them over sees to it that none comes twice.
+        counters:
+            Windows of counters, of any kinds and spans; whoever hands them over sees to it that none comes twice.
 
         Raises
         ------
@@ -271,10 +272,10 @@ class Store:
         state = self._writable()
         fresh, skipped = intake.select(windows, lambda span_ns: self.stored_until(origin, span_ns))
         rows = intake.belonging(quality, windows, fresh)
-        if not fresh and not interfaces:
+        if not fresh and not counters:
             return Appended(0, 0, skipped)
         with self._commit():
-            new = list(self._write(state, fresh, rows, interfaces, origin))
+            new = list(self._write(state, fresh, rows, counters, origin))
             extents = dict(state.extents)
             if fresh:
                 extents[origin] = intake.extend(extents.get(origin, {}), fresh)
@@ -363,7 +364,7 @@ class Store:
         state: Manifest,
         windows: list[UsageWindow],
         rows: list[QualityRow],
-        interfaces: Sequence[InterfaceWindow],
+        counters: Sequence[CounterWindow],
         origin: str,
     ) -> Iterator[Segment]:
         """Write the segments of one append: one per kind, level and bucket."""
@@ -377,11 +378,12 @@ class Store:
             quality_parts.setdefault(self._part(row.time_ns, row.span_ns), []).append(row)
         tables = [(USAGE, columns.usage_table(part, origin)) for part in usage_parts.values()]
         tables += [(QUALITY, columns.quality_table(part, origin)) for part in quality_parts.values()]
-        interface_parts: dict[tuple[int, int], list[InterfaceWindow]] = {}
-        for one in interfaces:
+        counter_parts: dict[tuple[str, int, int], list[CounterWindow]] = {}
+        for one in counters:
             if one.names:
-                interface_parts.setdefault(self._part(one.start_ns, one.span_ns), []).append(one)
-        tables += [(INTERFACE, interface_table(part, origin)) for part in interface_parts.values()]
+                key = one.layout.kind, *self._part(one.start_ns, one.span_ns)
+                counter_parts.setdefault(key, []).append(one)
+        tables += [(kind, counter_table(part, origin)) for (kind, *_), part in counter_parts.items()]
         directory = self.path / SEGMENTS_NAME
         for number, (kind, table) in enumerate(tables, batch + 1):
             yield write_segment(self._files, directory, number, kind, (batch, batch), [table])

@@ -11,7 +11,7 @@ from typing import Final
 from telemetryd.config.units import format_size
 from telemetryd.store.cover import holdings
 from telemetryd.store.levels import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS, level_of, with_retention
-from telemetryd.store.manifest import INTERFACE, QUALITY, USAGE, Manifest, Segment
+from telemetryd.store.manifest import COUNTERS, QUALITY, USAGE, Manifest, Segment
 
 RECENT_NS: Final = 7 * DAY_NS
 """Growth is that of the last week: working days and weekends differ."""
@@ -22,7 +22,7 @@ LEAST_NS: Final = HOUR_NS
 
 @dataclass(frozen=True, slots=True)
 class LevelGrowth:
-    """What one level holds and will hold, usage, quality and interfaces together.
+    """What one level holds and will hold, usage, quality and counters together.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class LevelGrowth:
         Length of its windows, and how long they are kept.
     windows:
         Windows held, of all origins, those without traffic too.
-    rows, quality_rows, interface_rows, octets, segments:
+    rows, quality_rows, counter_rows, octets, segments:
         What they take.
     first_ns, end_ns:
         Start of the first and end of the last window with rows.
@@ -43,7 +43,7 @@ class LevelGrowth:
     windows: int
     rows: int
     quality_rows: int
-    interface_rows: int
+    counter_rows: int
     octets: int
     segments: int
     first_ns: int
@@ -117,7 +117,7 @@ def level_growth(manifest: Manifest, retention: Mapping[int, int] | None = None)
                 windows=windows.get(span_ns, 0),
                 rows=sum(segment.rows for segment in segments if segment.kind == USAGE),
                 quality_rows=sum(segment.rows for segment in segments if segment.kind == QUALITY),
-                interface_rows=sum(segment.rows for segment in segments if segment.kind == INTERFACE),
+                counter_rows=sum(segment.rows for segment in segments if segment.kind in COUNTERS),
                 octets=sum(segment.octets for segment in segments),
                 segments=len(segments),
                 first_ns=min(segment.first_ns for segment in segments),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from telemetryd.counter_windows import COUNTER_WINDOWS
 from telemetryd.errors import StoreError
 from telemetryd.store.files import Files, NewFile
 from telemetryd.store.migrate import VERSION, migrated
@@ -23,7 +24,8 @@ SEGMENT_SCHEMA: Final = 2
 
 USAGE: Final = "usage"
 QUALITY: Final = "quality"
-INTERFACE: Final = "interface"
+COUNTERS: Final = frozenset(COUNTER_WINDOWS)
+"""The kinds of counters: ``interface``, ``queue``, ``component``."""
 COUNTERS_ORIGIN: Final = "counters:"
 """What the origins begin with whose windows hold no usage, but what counters say of it (store/reconciled.py)."""
 
@@ -42,7 +44,7 @@ class Segment:
     file:
         Name below the segment directory.
     kind:
-        ``usage``, ``quality`` or ``interface``.
+        ``usage``, ``quality``, or one of :data:`COUNTERS`.
     span_ns, first_ns, end_ns:
         Span of its windows, start of the first and end of the last of them.
     rows, octets, crc32:

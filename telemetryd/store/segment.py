@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from telemetryd.store.columns import QUALITY_SCHEMA, USAGE_SCHEMA, as_kept, by_names
+from telemetryd.store.counter_columns import COUNTER_SCHEMAS
 from telemetryd.store.files import Files, NewFile
-from telemetryd.store.interface_columns import INTERFACE_SCHEMA
-from telemetryd.store.manifest import INTERFACE, QUALITY, SEGMENT_SCHEMA, USAGE, Segment
+from telemetryd.store.manifest import QUALITY, SEGMENT_SCHEMA, USAGE, Segment
 
 ROW_GROUP_ROWS: Final = 1 << 17
 COMPRESSION: Final = "zstd"
 
-SCHEMAS: Final = {USAGE: USAGE_SCHEMA, QUALITY: QUALITY_SCHEMA, INTERFACE: INTERFACE_SCHEMA}
+SCHEMAS: Final = {USAGE: USAGE_SCHEMA, QUALITY: QUALITY_SCHEMA, **COUNTER_SCHEMAS}
 
 # The octets of estimates are stored by significance: the upper ones repeat and the lowest are zero (KEPT_BITS). As
 # numbers they hardly ever repeat, so a dictionary of them is only in the way.

@@ -118,6 +118,14 @@ def _counters(way: str) -> tuple[Field, ...]:
     )
 
 
+def _gauge(name: str, unit: str, meaning: str) -> tuple[Field, ...]:
+    return (
+        Field(name, "float", unit, Merge.LARGEST, f"{meaning}, mean of the readings in the span"),
+        Field(f"{name}_largest", "float", unit, Merge.LARGEST, "the largest of them"),
+        _sum(f"{name}_readings", "integer", "readings", "how many there were"),
+    )
+
+
 _SUMS: Final = _sums()
 
 USAGE: Final = Measurement(
@@ -166,6 +174,30 @@ INTERFACE: Final = Measurement(
         _sum("seconds", "float", "s", "time of the span that the counters tell of"),
         _sum("capacity_bps", "float", "bit/s", "speed of the interface"),
         _sum("up", "integer", "interfaces", "1 while it is operational, else 0"),
+    ),
+)
+
+QUEUE: Final = Measurement(
+    "queue",
+    "Queue counters, by gNMI: what left a queue in the span, and what it dropped, as far as the device counts it.",
+    (_DEVICE, Tag("interface", "name of the interface"), Tag("queue", "name of the queue"), _SPAN),
+    (
+        _sum("octets", "integer", "octets", "growth of `transmit-octets`"),
+        _sum("packets", "integer", "packets", "growth of `transmit-pkts`"),
+        _sum("dropped_octets", "integer", "octets", "growth of `dropped-octets`"),
+        _sum("dropped_packets", "integer", "packets", "growth of `dropped-pkts`"),
+        _sum("bits_per_second", "float", "bit/s", "mean rate in the time that the counters tell of"),
+        _sum("seconds", "float", "s", "time of the span that the counters tell of"),
+    ),
+)
+
+COMPONENT: Final = Measurement(
+    "component",
+    "Sensors of components, by gNMI.",
+    (Tag("component", "name of the component; `cpu N` of a processor of the system"), _DEVICE, _SPAN),
+    (
+        *_gauge("temperature", "degrees Celsius", "temperature"),
+        *_gauge("cpu", "% of the time", "load of the processor"),
     ),
 )
 
@@ -235,7 +267,7 @@ SELF: Final = Measurement(
 )
 
 MEASUREMENTS: Final[dict[str, Measurement]] = {
-    one.name: one for one in (USAGE, INTERFACE, ALLOCATION, ENFORCEMENT, DEVICE, SELF)
+    one.name: one for one in (USAGE, INTERFACE, QUEUE, COMPONENT, ALLOCATION, ENFORCEMENT, DEVICE, SELF)
 }
 
 

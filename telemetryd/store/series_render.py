@@ -12,12 +12,12 @@ from telemetryd._ext import load
 from telemetryd.aggregate.expand import merge
 from telemetryd.aggregate.interval import interval
 from telemetryd.aggregate.keys import CODE_LIMITS, pack_rows
+from telemetryd.counter_windows import ComponentWindow, CounterWindow, InterfaceWindow, QueueWindow
 from telemetryd.errors import StoreError
-from telemetryd.schema import SUM_COLUMNS, InterfaceWindow, Table, UsageWindow
+from telemetryd.schema import SUM_COLUMNS, Gauge, QueueKnown, Table, UsageWindow
 from telemetryd.store.columns import DIRECTION_NAMES, LINK_DIRECTION_NAMES, TABLE_NAMES, kept
 from telemetryd.store.line_text import NO_NAME, key_text, measurement_text
 from telemetryd.store.series import (
-    INTERFACE,
     MEASUREMENTS,
     OTHER,
     SECOND_NS,
@@ -121,9 +121,19 @@ class SeriesRenderer:
         tags = self._usage_tags(codes, n, window.span_ns)
         return tags, finished_fields(sums, window.span_ns), np.full(n, window.start_ns)
 
-    def interfaces(self, window: InterfaceWindow) -> bytes:
-        """Render a window of interface counters; rates are over the time that the counters tell of."""
-        columns, names = window.columns, window.names
+    def counters(self, window: CounterWindow) -> bytes:
+        """Render a window of counters; rates are over the time that the counters tell of."""
+        match window:
+            case InterfaceWindow():
+                return self._interfaces(window)
+            case QueueWindow():
+                return self._queues(window)
+            case ComponentWindow():
+                return self._components(window)
+        raise StoreError(f"no measurement is made of windows of {window.layout.kind}")
+
+    def _interfaces(self, window: InterfaceWindow) -> bytes:
+        columns = window.columns
         seconds = columns["covered_ns"] / SECOND_NS
         fields: dict[str, NDArray[Any]] = {name: columns[name] for name in _INTERFACE_COUNTS}
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -135,18 +145,43 @@ class SeriesRenderer:
         octets = b""
         for chosen, more in ((is_known, {"up": columns["up"]}), (~is_known, {})):
             if chosen.any():
-                codes = columns["interface"][chosen]
-                octets += self.rows(
-                    INTERFACE.name,
-                    {
-                        side: Labels(codes, [name[i] for name in names])
-                        for i, side in enumerate(("device", "interface"))
-                    },
-                    {name: values[chosen] for name, values in (fields | more).items()},
-                    time_ns=window.start_ns,
-                    span_ns=window.span_ns,
-                )
+                octets += self._chosen(window, fields | more, chosen)
         return octets
+
+    def _queues(self, window: QueueWindow) -> bytes:
+        columns = window.columns
+        seconds = columns["covered_ns"] / SECOND_NS
+        octets = b""
+        for known in np.unique(columns["known"]).tolist():
+            counts = [bit.name.lower() for bit in QueueKnown if known & bit]
+            fields: dict[str, NDArray[Any]] = {name: columns[name] for name in counts}
+            if known & QueueKnown.OCTETS:
+                with np.errstate(invalid="ignore", divide="ignore"):
+                    fields["bits_per_second"] = np.where(seconds > 0, 8 * columns["octets"] / seconds, np.nan)
+            octets += self._chosen(window, fields | {"seconds": seconds}, columns["known"] == known)
+        return octets
+
+    def _components(self, window: ComponentWindow) -> bytes:
+        columns = window.columns
+        fields: dict[str, NDArray[Any]] = {}
+        for name in (gauge.name.lower() for gauge in Gauge):
+            readings = columns[f"{name}_readings"]
+            with np.errstate(invalid="ignore", divide="ignore"):
+                fields[name] = np.where(readings > 0, columns[f"{name}_sum"] / readings, np.nan)
+            fields[f"{name}_largest"] = columns[f"{name}_largest"]
+            fields[f"{name}_readings"] = readings
+        return self._chosen(window, fields, np.ones(len(window.names), np.bool_))
+
+    def _chosen(self, window: CounterWindow, fields: Mapping[str, NDArray[Any]], chosen: NDArray[np.bool_]) -> bytes:
+        layout = window.layout
+        codes = window.columns[layout.kind][chosen]
+        return self.rows(
+            layout.kind,
+            {side: Labels(codes, [name[i] for name in window.names]) for i, side in enumerate(layout.names)},
+            {name: values[chosen] for name, values in fields.items()},
+            time_ns=window.start_ns,
+            span_ns=window.span_ns,
+        )
 
     def rows(
         self,

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from telemetryd.store.embedded import SEGMENTS_NAME, Snapshot, Store
 from telemetryd.store.files import TEMPORARY_SUFFIX
-from telemetryd.store.manifest import INTERFACE, MANIFEST_NAME, SEGMENT_SCHEMA, Manifest, Segment
+from telemetryd.store.manifest import COUNTERS, MANIFEST_NAME, SEGMENT_SCHEMA, Manifest, Segment
 from telemetryd.store.report import record as frozen
 from telemetryd.store.segment import SCHEMAS, checksum, segment_number
 
@@ -186,7 +186,7 @@ def _entry_faults(segment: Segment, state: Manifest) -> Iterator[str]:
     number = segment_number(name)
     if number is not None and state.backup is None and number >= state.next_id:
         yield f"{name} has a number that was not given away yet (next_id {state.next_id})"
-    if segment.kind == INTERFACE:
+    if segment.kind in COUNTERS:
         return  # extents are those of usage
     extents = [state.extents.get(origin, {}).get(segment.span_ns) for origin in segment.origins]
     known = [extent for extent in extents if extent is not None]

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from telemetryd.agent.interfaces import COUNTERS
+from telemetryd.store.counter_query import interfaces
 from telemetryd.store.embedded import Store
-from telemetryd.store.interfaces import interfaces
 from tests.daemon_process import DaemonProcess
 from tests.gnmi_fleet import Fleet
 

@@ -8,10 +8,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from telemetryd.aggregate.counter_rollup import CounterRollUp, merge_counters
 from telemetryd.aggregate.feeds import Feed, Feeds, Ports
-from telemetryd.aggregate.interface_rollup import InterfaceRollUp, merge_interfaces
 from telemetryd.aggregate.interface_windows import SPAN_NS, InterfaceWindows
-from telemetryd.schema import GROWTH_COLUMNS, Counter, CounterSource, GrowthFlag, InterfaceWindow
+from telemetryd.counter_windows import CounterWindow
+from telemetryd.schema import GROWTH_COLUMNS, Counter, CounterSource, GrowthFlag
 
 SECOND_NS = 1_000_000_000
 NOW_NS = 1_790_000_000 * SECOND_NS
@@ -30,8 +31,10 @@ def none(growth: dict[str, Any]) -> Any:
     return np.zeros(len(growth["feed"]), np.int64)
 
 
-def by_name(window: InterfaceWindow, column: str) -> dict[tuple[str, str], int]:
-    return {window.names[i]: int(v) for i, v in zip(window.columns["interface"], window.columns[column], strict=True)}
+def by_name(window: CounterWindow, column: str) -> dict[tuple[str, ...], int]:
+    return {
+        window.names[i]: int(v) for i, v in zip(window.columns[window.layout.kind], window.columns[column], strict=True)
+    }
 
 
 @settings(deadline=None, max_examples=80)
@@ -41,7 +44,7 @@ def test_shares_add_up_to_the_growth(steps: list[tuple[int, int]], begin: int) -
     feeds = Feeds(Ports())
     feed = feeds.number(Feed(GNMI, "sw1", "eth0"))
     windows = InterfaceWindows(feeds, 10_000 * SECOND_NS)
-    roll_up, hours, tens = InterfaceRollUp(), 0, 0
+    roll_up, hours, tens = CounterRollUp(), 0, 0
     at, covered = begin / 10, 0
     for tenths, growth in steps:
         windows.add(
@@ -95,7 +98,7 @@ def test_a_span_waits_for_those_who_are_alive() -> None:
 
 
 def test_two_sources_of_one_interface_count_once() -> None:
-    """The feed that tells of more of a span is taken, gNMI's where both tell of the same; queues are no interfaces."""
+    """The feed that tells of more of a span is taken, gNMI's where both tell of the same; queues are no interfaces, and have windows of their own."""
     feeds = Feeds(Ports(by_index={("sw1", 7): "eth7"}, speeds_bps={("sw1", "eth7"): 1e9}))
     by_gnmi, by_sflow = feeds.number(Feed(GNMI, "sw1", "eth7")), feeds.number(Feed(SFLOW, "sw1", 7))
     queue = feeds.number(Feed(GNMI, "sw1", "eth7", "q0"))
@@ -108,13 +111,14 @@ def test_two_sources_of_one_interface_count_once() -> None:
         (queue, Counter.TRANSMIT_OCTETS, 0, 20, 5, 0),
     )
     windows.add(one, none(one), NOW_NS)
-    first, second = windows.close(NOW_NS, is_last=True)
+    first, of_queue, second, _ = windows.close(NOW_NS, is_last=True)
+    assert by_name(of_queue, "octets") == {("sw1", "eth7", "q0"): 2}
     assert by_name(first, "in_octets") == {("sw1", "eth7"): 100}
     assert by_name(second, "in_octets") == {("sw1", "eth7"): 90}
     assert by_name(second, "source") == {("sw1", "eth7"): SFLOW}
     assert by_name(second, "flags") == {("sw1", "eth7"): 0}
     assert by_name(first, "capacity_bps") == {("sw1", "eth7"): 10**9}
-    both = merge_interfaces([first, second], NOW_NS, 2 * SPAN_NS)
+    both = merge_counters([first, second], NOW_NS, 2 * SPAN_NS)
     assert by_name(both, "in_octets") == {("sw1", "eth7"): 190}
 
 

@@ -3,100 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
-from telemetryd._ext import load
-from telemetryd.aggregate.sampled_counters import OF_DATAGRAM
-from telemetryd.counting import Counting
-from telemetryd.ingest.gnmi.login import Login
-from telemetryd.ingest.gnmi.paths import PathTable, Resolver
-from telemetryd.ingest.gnmi.subscription import Wanted
-from telemetryd.registry.models import SECTIONS, Registry, RegistryFile
-from telemetryd.schema import COUNTER_COLUMNS, CounterSource, GrowthFlag, InterfaceWindow, UpdateBatch
+from telemetryd.schema import CounterSource, GrowthFlag
+from telemetryd.store.counter_query import interfaces
 from telemetryd.store.embedded import Store
-from telemetryd.store.interfaces import interfaces
 from telemetryd.store.verify import verify
-from telemetryd.targets import TargetPlan
-from tests.gnmi_client import endpoint
-from tests.gnmi_messages import notification, packed, update
-from tests.small_city import SMALL_CITY, halves
-
-SECOND_NS = 1_000_000_000
-TEN_NS = 10 * SECOND_NS
-BASE_NS = 1_790_000_040 * SECOND_NS  # the begin of a minute
-HOUR_NS = 3600 * SECOND_NS
-
-
-def registry() -> Registry:
-    city: dict[str, Any] = {**SMALL_CITY}
-    city["devices"] = [{**device} for device in city["devices"]]
-    city["devices"][0]["interfaces"][0] = {"name": "exit", "index": 1, "speed": "10 Gbit/s"}
-    file = RegistryFile.model_validate(city)
-    return Registry(Path("small-city"), **{section: getattr(file, section) for section in SECTIONS})
-
-
-class Story:
-    """A counting component with a clock of its own, and what it hands on."""
-
-    def __init__(self, tmp_path: Path, start_s: int = 0) -> None:
-        self.now_ns = BASE_NS + start_s * SECOND_NS
-        self.windows: list[InterfaceWindow] = []
-        self.grown: list[int] = []
-        self.counting = Counting(
-            registry(),
-            self.windows.append,
-            store=tmp_path / "store",
-            on_growth=lambda growth, offset_ns, feeds: self.grown.extend(growth["growth"].tolist()),
-            clock=lambda: self.now_ns,
-        )
-        self.paths, self.batch = PathTable(), UpdateBatch(4096, 1 << 17)
-        module = load("gnmi_wire", "telemetryd.ingest.gnmi.gnmi_wire_reference")
-        self.decoder = module.Decoder(self.batch, 0, Resolver(self.paths), np.zeros(0, np.int64))
-        self.plan = TargetPlan(Wanted("CR01", endpoint(1, "fast"), ()), Login(), False, 64, TEN_NS)
-
-    def update(self, at_s: float, skew_s: float = 0, plans: dict[int, TargetPlan] | None = None, **values: int) -> None:
-        """Send leaves of an interface called xe1, of which the device says that its ifIndex is 1."""
-        self.now_ns = BASE_NS + int(at_s * SECOND_NS)
-        branch = "/interfaces/interface[name=xe1]/state"
-        leaves = [
-            update(f"{branch}/counters/{name.replace('_', '-')}", uint_val=value) for name, value in values.items()
-        ]
-        leaves += [update(f"{branch}/ifindex", uint_val=1), update(f"{branch}/oper-status", string_val="UP")]
-        message = notification(*leaves, timestamp=self.now_ns - int(skew_s * SECOND_NS))
-        self.batch.clear()
-        self.decoder.decode(*packed([message]), 0, self.now_ns)
-        self.counting.take_updates(self.batch, self.paths, {0: self.plan} if plans is None else plans)
-
-    def sample(
-        self, at_s: float, sequence: int, *, agent: str = "100.64.255.1", uptime: int | None = None, **values: int
-    ) -> None:
-        """Send a counters sample; columns that are not given are unknown."""
-        self.now_ns = BASE_NS + int(at_s * SECOND_NS)
-        row = {c.name: np.iinfo(c.dtype).max for c in COUNTER_COLUMNS if c.name.startswith(("in_", "out_"))}
-        row |= {"sequence_number": sequence, "if_index": 1, "if_speed_bps": 10**9, "if_status": 3} | values
-        address = ip_address(agent)
-        hi, lo = halves(int(address), address.version)
-        origin = (address.version, hi, lo, 0, int(at_s * 1000) if uptime is None else uptime, self.now_ns)
-        rows = {c.name: np.array([row.get(c.name, 0)], c.dtype) for c in COUNTER_COLUMNS if c.name != "datagram"}
-        rows |= {name: np.array([value]) for name, value in zip(OF_DATAGRAM, origin, strict=True)}
-        self.counting.take_samples([rows])
-
-    def close(self, at_s: float, *, is_last: bool = False) -> list[InterfaceWindow]:
-        """Let the component have its turn; return the windows of 10 s that it closed."""
-        self.now_ns = BASE_NS + int(at_s * SECOND_NS)
-        known = len(self.windows)
-        self.counting._turn(is_last=is_last)
-        return [window for window in self.windows[known:] if window.span_ns == TEN_NS]
-
-
-def rows(window: InterfaceWindow, *columns: str) -> dict[tuple[str, str], tuple[int, ...]]:
-    cells = zip(*(window.columns[name].tolist() for name in columns), strict=True)
-    return dict(zip([window.names[i] for i in window.columns["interface"]], cells, strict=True))
+from tests.counters_story import BASE_NS, HOUR_NS, SECOND_NS, TEN_NS, Story, registry, rows
+from tests.gnmi_messages import notification, packed
 
 
 def test_updates_become_windows(tmp_path: Path) -> None:
@@ -231,7 +147,7 @@ def test_roll_ups_go_on_over_a_restart(tmp_path: Path) -> None:
     for steps in (range(0, 95, 5), range(200, 395, 5), range(3500, 3800, 10)):
         story = Story(tmp_path, start_s=steps.start)
         run(story, steps)
-        store.append([], next(origins), interfaces=story.windows)
+        store.append([], next(origins), counters=story.windows)
         total += (steps[-1] - steps[0]) * 100
     tens = store.scan("interface", TEN_NS).to_pylist()
     assert len(tens) == len({row["time"] for row in tens})
@@ -259,7 +175,7 @@ def test_the_store_answers_how_busy_interfaces_are(tmp_path: Path) -> None:
     for at_s in (0, 20):
         story.sample(at_s, at_s, agent="192.0.2.99", in_octets=5 * at_s)
     with Store.open(tmp_path / "store") as store:
-        store.append([], "run", interfaces=story.close(62, is_last=True))
+        store.append([], "run", counters=story.close(62, is_last=True))
         answer = interfaces(store, n=1)
         (row,) = answer.rows
         assert (row["in_bps"], row["covered_s"], row["capacity_bps"], row["up"]) == (1000.0, 60.0, 1e10, True)

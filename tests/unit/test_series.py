@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telemetryd.aggregate.interval import interval
+from telemetryd.counter_windows import InterfaceWindow
 from telemetryd.errors import StoreError
-from telemetryd.schema import INTERFACE_COLUMNS, KEY_COLUMNS, SUM_COLUMNS, InterfaceWindow, Names, Table
+from telemetryd.schema import INTERFACE_COLUMNS, KEY_COLUMNS, SUM_COLUMNS, Names, Table
 from telemetryd.store.columns import DIRECTION_NAMES, LINK_DIRECTION_NAMES, TABLE_NAMES, kept
 from telemetryd.store.line_text import LONGEST_NAME, key_text, measurement_text, plain
 from telemetryd.store.series import MEASUREMENTS, OTHER, USAGE, span_name
@@ -37,7 +38,16 @@ def test_the_document_is_up_to_date() -> None:
 
 def test_the_table_is_well_formed() -> None:
     """Tags are sorted, all rows have a span, no name stands twice, and no tag is an address or a port."""
-    assert set(MEASUREMENTS) == {"usage", "interface", "allocation", "enforcement", "device", "self"}
+    assert set(MEASUREMENTS) == {
+        "usage",
+        "interface",
+        "queue",
+        "component",
+        "allocation",
+        "enforcement",
+        "device",
+        "self",
+    }
     for one in MEASUREMENTS.values():
         tags, fields = [tag.name for tag in one.tags], [field.name for field in one.fields]
         assert tags == sorted(tags)
@@ -269,7 +279,7 @@ def test_interfaces_are_rendered_with_what_is_known() -> None:
     }
     names = (("CR01", "b"), ("CR01", "a"), ("192.0.2.1", "ifIndex 3"))
     window = InterfaceWindow(60 * 10**9, 10 * 10**9, columns, names)
-    points = parse_lines(SeriesRenderer(CardinalityGuard(1000)).interfaces(window))
+    points = parse_lines(SeriesRenderer(CardinalityGuard(1000)).counters(window))
     assert {point.time_ns for point in points} == {60 * 10**9}
     assert {point.tags["span"] for point in points} == {"10s"}
     by_name = {(point.tags["device"], point.tags["interface"]): point.fields for point in points}

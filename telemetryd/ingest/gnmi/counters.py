@@ -1,7 +1,7 @@
-"""Which paths are counters of interfaces and queues, and what a batch of updates says of them.
+"""Which paths are counters of interfaces and queues or gauges of components, and what a batch of updates says of them.
 
 A path is looked at once; afterwards its number stands for the leaf and for the entity that it belongs to: an interface,
-or a queue of one. Deletes are those of whole branches too (/interfaces, or the root).
+a queue of one, or a component. Deletes are those of whole branches too (/interfaces, or the root).
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from telemetryd.ingest.gnmi.path import ANY, Elem, Path
 from telemetryd.ingest.gnmi.paths import PathTable
-from telemetryd.schema import Counter, UpdateBatch, ValueKind
+from telemetryd.schema import GAUGE_KINDS, Counter, Gauge, UpdateBatch, ValueKind
 
 #: Leaves that are no counters, after the last Counter.
 OPER_STATUS, IFINDEX, PORT_SPEED = 64, 65, 66
+#: Gauges of components begin here: each has a leaf of the moment, and after it one of an average.
+GAUGES: Final = 96
 NOTHING, NEW = 254, 255
 #: A delete of all interfaces, where an entity stands otherwise.
 EVERYTHING: Final = -1
@@ -51,6 +53,22 @@ _OF_QUEUE: Final[dict[tuple[str, ...], int]] = {
     ("state", "dropped-octets"): Counter.DROPPED_OCTETS,
     ("state", "dropped-pkts"): Counter.DROPPED_PACKETS,
 }
+#: The same below a component, and below a processor of the system.
+_OF_COMPONENT: Final[dict[tuple[str, ...], int]] = {
+    (*branch, kind): GAUGES + gauge * len(GAUGE_KINDS) + place
+    for gauge, branch in (
+        (Gauge.TEMPERATURE, ("state", "temperature")),
+        (Gauge.CPU, ("cpu", "utilization", "state")),
+    )
+    for place, kind in enumerate(GAUGE_KINDS)
+}
+_OF_CPU: Final[dict[tuple[str, ...], int]] = {
+    ("state", "total", kind): GAUGES + Gauge.CPU * len(GAUGE_KINDS) + place for place, kind in enumerate(GAUGE_KINDS)
+}
+_COMPONENT: Final = ("components", "component")
+_CPU: Final = ("system", "cpus", "cpu")
+#: What no sensor says.
+MOST_OF_GAUGE: Final = 1e9
 _INTERFACE: Final = ("interfaces", "interface")
 _QUEUE: Final = ("qos", "interfaces", "interface", "output", "queues", "queue")
 _SPEED = re.compile(r"SPEED_(\d+)([KMGT])B?$")
@@ -58,10 +76,11 @@ _FACTORS: Final = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
 class Entity(NamedTuple):
-    """An interface, or with a name in ``queue`` one of its queues."""
+    """An interface, or with a name in ``queue`` one of its queues; or a component, which has no interface."""
 
     interface: str
     queue: str = ""
+    component: str = ""
 
 
 @dataclass(slots=True)
@@ -77,12 +96,15 @@ class Told:
         (target, entity or EVERYTHING) that were deleted after ``before``.
     states:
         (target, entity, leaf, value) of leaves that are no counters.
+    gauges:
+        Rows of gauges: ``target``, ``entity``, ``gauge`` (from 0), ``received_ns`` and ``value``, each of shape (n,).
     unusable:
-        Rows of counters whose value is no count.
+        Rows of counters whose value is no count, and of gauges whose value is no number.
     """
 
     before: dict[str, NDArray[Any]]
     after: dict[str, NDArray[Any]]
+    gauges: dict[str, NDArray[Any]] = field(default_factory=dict)
     deleted: list[tuple[int, int]] = field(default_factory=list)
     states: list[tuple[int, int, int, Any]] = field(default_factory=list)
     unusable: int = 0
@@ -125,10 +147,32 @@ class CounterPaths:
         is_state = (leaf >= OPER_STATUS) & (leaf <= PORT_SPEED) & (kind < ValueKind.DELETE)
         for row in np.flatnonzero(is_state).tolist():
             told.states.append((int(rows["target"][row]), int(entity[row]), int(leaf[row]), batch.value(row)))
+        is_gauge = (leaf >= GAUGES) & (leaf < GAUGES + len(_OF_COMPONENT)) & (kind < ValueKind.DELETE)
+        if is_gauge.any():
+            self._read_gauges(told, rows, np.flatnonzero(is_gauge), leaf, entity)
         deletes = np.flatnonzero(kind == ValueKind.DELETE)
         if len(deletes):
             self._split(told, rows, deletes, chosen[is_usable])
         return told
+
+    @staticmethod
+    def _read_gauges(
+        told: Told,
+        rows: dict[str, NDArray[Any]],
+        chosen: NDArray[np.intp],
+        leaf: NDArray[np.uint8],
+        entity: NDArray[np.int64],
+    ) -> None:
+        value, is_usable = _real(rows["value"][chosen], rows["kind"][chosen])
+        told.unusable += int(len(chosen) - is_usable.sum())
+        kept = chosen[is_usable]
+        told.gauges = {
+            "target": rows["target"][kept],
+            "entity": entity[kept],
+            "gauge": leaf[kept].astype(np.int64) - GAUGES,
+            "received_ns": rows["received_ns"][kept],
+            "value": value[is_usable],
+        }
 
     def _split(
         self, told: Told, rows: dict[str, NDArray[Any]], deletes: NDArray[np.intp], places: NDArray[np.intp]
@@ -215,6 +259,10 @@ def _place(path: Path) -> tuple[int, Entity] | None:
         return leaf, Entity(_key(elems[1]))
     if names[:6] == _QUEUE and (leaf := _OF_QUEUE.get(names[6:])) is not None and _key(elems[2]) and _key(elems[5]):
         return leaf, Entity(_key(elems[2]), _key(elems[5]))
+    if names[:2] == _COMPONENT and (leaf := _OF_COMPONENT.get(names[2:])) is not None and _key(elems[1]):
+        return leaf, Entity("", component=_key(elems[1]))
+    if names[:3] == _CPU and (leaf := _OF_CPU.get(names[3:])) is not None and _key(elems[2]):
+        return leaf, Entity("", component=f"cpu {_key(elems[2])}")
     return None
 
 
@@ -250,3 +298,15 @@ def _whole(value: NDArray[np.uint64], kind: NDArray[np.uint8]) -> tuple[NDArray[
         value = np.where(is_count, np.where(is_count, real, 0.0).astype(np.uint64), value)
         is_usable |= is_count
     return value, is_usable
+
+
+def _real(value: NDArray[np.uint64], kind: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return values as readings of a sensor, and which of them are some."""
+    real = np.where(
+        kind == ValueKind.DOUBLE,
+        value.view(np.float64),
+        np.where(kind == ValueKind.INT, value.view(np.int64).astype(np.float64), value.astype(np.float64)),
+    )
+    is_number = (kind == ValueKind.DOUBLE) | (kind == ValueKind.INT) | (kind == ValueKind.UINT)
+    with np.errstate(invalid="ignore"):
+        return real, is_number & (np.abs(real) <= MOST_OF_GAUGE)

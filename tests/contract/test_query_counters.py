@@ -1,4 +1,4 @@
-"""`telemetryd query interfaces`: a table for people, JSON and CSV for programs, and what it says of mistakes."""
+"""`telemetryd query interfaces`, `queues`, `components`: a table for people, JSON and CSV for programs, and what it says of mistakes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from telemetryd.cli.main import main
-from telemetryd.schema import INTERFACE_COLUMNS, InterfaceWindow
+from telemetryd.counter_windows import ComponentWindow, CounterWindow, InterfaceWindow, QueueWindow
+from telemetryd.schema import COMPONENT_COLUMNS, INTERFACE_COLUMNS, QUEUE_COLUMNS, QueueKnown
 from telemetryd.store.embedded import Store
 
 TEN_NS = 10_000_000_000
@@ -32,7 +33,7 @@ def store(tmp_path: Path) -> Path:
         names = (("CR01", "exit"), ("192.0.2.9", "ifIndex 7"))
         windows.append(InterfaceWindow(START_NS + number * TEN_NS, TEN_NS, columns, names))
     with Store.open(tmp_path / "store") as opened:
-        opened.append([], "live:1", interfaces=windows)
+        opened.append([], "live:1", counters=windows)
     return tmp_path / "store"
 
 
@@ -76,7 +77,43 @@ def test_mistakes_are_told(store: Path, tmp_path: Path, capsys: pytest.CaptureFi
         (["--store", str(store), "--bucket", "7s"], "multiple"),
         (["--store", str(store), "--from", "2030-01-01"], "the range is empty"),
         ([], "say which store"),
-        (["--store", str(tmp_path / "empty")], "has no interface counters"),
+        (["--store", str(tmp_path / "empty")], "has no counters of interfaces"),
     ):
         assert call(["query", "interfaces", *arguments]) == 2
         assert words in capsys.readouterr().err
+
+
+@pytest.fixture
+def others(tmp_path: Path) -> Path:
+    """Return a store with two windows of queues and components."""
+    names = (("CR01", "exit", "af4"), ("CR01", "exit", "be"))
+    windows: list[CounterWindow] = []
+    for number in range(2):
+        start_ns = START_NS + number * TEN_NS
+        queues = {column.name: np.full(2, 10, column.dtype) for column in QUEUE_COLUMNS}
+        queues |= {"queue": np.arange(2, dtype=np.uint32), "covered_ns": np.full(2, TEN_NS)}
+        queues |= {"octets": np.array([1_250_000, 0], np.uint64), "known": np.array([15, QueueKnown.PACKETS], np.uint8)}
+        windows.append(QueueWindow(start_ns, TEN_NS, queues, names))
+        heat = {column.name: np.full(1, 2, column.dtype) for column in COMPONENT_COLUMNS}
+        heat |= {"component": np.zeros(1, np.uint32), "cpu_readings": np.zeros(1, np.uint64)}
+        windows.append(ComponentWindow(start_ns, TEN_NS, heat, (("CR01", "PSU 1"),)))
+    with Store.open(tmp_path / "others") as opened:
+        opened.append([], "live:1", counters=windows)
+    return tmp_path / "others"
+
+
+def test_queues_and_components_are_shown(others: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What left a queue, what it dropped, and what is not known; means, extremes, and `-` for no reading."""
+    assert call(["query", "queues", "--store", str(others)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["CR01", "exit", "af4", "1", "Mbit/s", "20", "20", "20", "50.00", "%", "20"] in lines
+    assert ["CR01", "exit", "be", "-", "20", "-", "-", "-", "20"] in lines
+    assert call(["query", "queues", "--store", str(others), "--queue", "af4", "--bucket", "10s", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["query"], len(answer["rows"]), answer["rows"][0]["drop_share"]) == ("queues", 2, 0.5)
+    assert call(["query", "components", "--store", str(others)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["CR01", "PSU", "1", "1.0", "°C", "2.0", "°C", "-", "-"] in lines
+    assert call(["query", "components", "--store", str(others), "--csv"]) == 0
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert (row["temperature"], row["cpu"]) == ("1.0", "")
