@@ -1,11 +1,13 @@
 """Many simulated gNMI targets in one process, each on a port of its own: agents of interfaces that nobody has.
 
-`python -m tests.gnmi_fleet TARGETS INTERFACES UP_NS` prints a JSON line with their ports once all of them listen; their
+`python -m tests.gnmi_fleet TARGETS INTERFACES UP_NS [set]` prints a JSON line with their ports once all of them listen; their
 counters count from the time UP_NS. Then each line that it reads is a command, and is answered by a line:
 
     kill N          cut off the first N targets: connections are closed, ports refuse
     revive UP_NS    bring them back on the same ports; like devices after a reboot they count anew
     state           say what each target has sent since it came up
+
+With `set` their QoS can be set: all of the agent but the kernel. What was set is there again after a target came back.
 """
 
 from __future__ import annotations
@@ -18,8 +20,12 @@ import threading
 import time
 from typing import Any, Self
 
+from telemetryd.agent.config_source import ConfigSource
+from telemetryd.agent.realise import NoKernel
+from telemetryd.agent.running import Running
 from telemetryd.agent.server import AgentServer
 from telemetryd.agent.simulated import SimulatedInterfaces
+from telemetryd.agent.source import Source
 from telemetryd.observe import log
 
 DEADLINE_S = 60
@@ -28,13 +34,22 @@ DEADLINE_S = 60
 class Target:
     """A target that can be killed and brought back."""
 
-    def __init__(self, number: int, interfaces: int) -> None:
+    def __init__(self, number: int, interfaces: int, *, can_be_set: bool = False) -> None:
         self.number, self.interfaces, self.port = number, interfaces, 0
         self._task: asyncio.Task[None] | None = None
+        self._source: Source | None = None
+        self._running: Running | None = None
+        self._can_be_set = can_be_set
 
     async def start(self, up_ns: int) -> None:
-        source = SimulatedInterfaces(self.number, self.interfaces, up_ns)
-        self.server = AgentServer(source, "127.0.0.1", self.port, None)
+        if self._running is None:
+            self._source = SimulatedInterfaces(self.number, self.interfaces, up_ns)
+            if self._can_be_set:
+                realiser = NoKernel()
+                self._source = ConfigSource(self._source, realiser)
+                self._running = Running(self._source, realiser)
+        assert self._source is not None
+        self.server = AgentServer(self._source, "127.0.0.1", self.port, None, running=self._running)
         self._task = asyncio.create_task(self.server.run())
         started = asyncio.create_task(self.server.started.wait())
         await asyncio.wait((self._task, started), return_when=asyncio.FIRST_COMPLETED)
@@ -49,9 +64,9 @@ class Target:
         await asyncio.wait([self._task])
 
 
-async def serve(targets: int, interfaces: int, up_ns: int) -> None:
+async def serve(targets: int, interfaces: int, up_ns: int, *, can_be_set: bool = False) -> None:
     """Run the targets until there are no more commands."""
-    fleet = [Target(number, interfaces) for number in range(targets)]
+    fleet = [Target(number, interfaces, can_be_set=can_be_set) for number in range(targets)]
     for one in fleet:
         await one.start(up_ns)
     say([one.port for one in fleet])
@@ -92,11 +107,11 @@ class Fleet:
         The times that they count from, or some of them did.
     """
 
-    def __init__(self, targets: int, interfaces: int) -> None:
+    def __init__(self, targets: int, interfaces: int, *, can_be_set: bool = False) -> None:
         self.ports: list[int] = []
         self.interfaces = interfaces
         self.up_ns = [time.time_ns()]
-        options = map(str, (targets, interfaces, self.up_ns[0]))
+        options = [*map(str, (targets, interfaces, self.up_ns[0])), *(["set"] if can_be_set else [])]
         self._command = [sys.executable, "-m", "tests.gnmi_fleet", *options]
 
     def __enter__(self) -> Self:
@@ -153,4 +168,4 @@ class Fleet:
 
 if __name__ == "__main__":
     log.configure("error", "text")
-    asyncio.run(serve(*map(int, sys.argv[1:])))
+    asyncio.run(serve(*map(int, sys.argv[1:4]), can_be_set=sys.argv[4:] == ["set"]))

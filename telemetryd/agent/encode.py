@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from telemetryd.agent.model import Kind, Leaf, Model, Names
-from telemetryd.agent.tree import Branch, Elems, Value
+from telemetryd.agent.tree import Branch, Elems, Picked, Value
 from telemetryd.ingest.gnmi.path import Elem
 from telemetryd.proto import gnmi_pb2
 
@@ -43,6 +43,7 @@ class Encoder:
         self._target, self._origin = target, origin
         self.encoding = encoding
         self._is_ietf = encoding == JSON_IETF
+        self._ways: dict[tuple[Names, Names, int], tuple[str, ...]] = {}
         self._set: Callable[[gnmi_pb2.TypedValue, Leaf, Value], None] = _set_scalar
         if encoding == JSON:
             self._set = _set_json
@@ -76,36 +77,88 @@ class Encoder:
                     self._set(update.val, leaf, value)
         return notification
 
-    def trees(self, ts_ns: int, found: Iterable[tuple[Branch, int, int]]) -> gnmi_pb2.Notification:
-        """Return a notification with an update a node, whose value is all that was found in it as JSON.
-
-        Parameters
-        ----------
-        found:
-            A branch, a leaf's position in it, and how many elements of the leaf's path are the node's.
-        """
+    def trees(self, ts_ns: int, found: Iterable[tuple[Branch, Picked]]) -> gnmi_pb2.Notification:
+        """Return a notification with an update a node, whose value is all that was found in it as JSON."""
         nodes: dict[Elems, Any] = {}
-        for branch, i, depth in found:
+        for branch, picked in found:
+            self._grow(nodes, branch, picked)
+        notification = gnmi_pb2.Notification(timestamp=ts_ns)
+        self._prefix(notification.prefix, ())
+        for elems, node in nodes.items():
+            self._add(notification, elems, _listed(node))
+        return notification
+
+    def empty(self, ts_ns: int, elems: Elems) -> gnmi_pb2.Notification:
+        """Return a notification of a node that is there and has nothing in it."""
+        notification = gnmi_pb2.Notification(timestamp=ts_ns)
+        self._prefix(notification.prefix, ())
+        if self.encoding != PROTO:
+            self._add(notification, elems, {})
+        return notification
+
+    def _add(self, notification: gnmi_pb2.Notification, elems: Elems, node: Any) -> None:
+        update = notification.update.add(path=_path(elems))
+        text = json.dumps(node, ensure_ascii=False).encode()
+        if self._is_ietf:
+            update.val.json_ietf_val = text
+        else:
+            update.val.json_val = text
+
+    def _grow(self, nodes: dict[Elems, Any], branch: Branch, picked: Picked) -> None:
+        """Put leaves of a branch into the nodes that were asked for."""
+        top = len(branch.elems)
+        plain = _ietf if self._is_ietf else _plain
+        entries: dict[int, dict[str, Any]] = {}
+        for i, depth in zip(picked.leaves, picked.depths, strict=True):
             value = branch.values[i]
             if value is None:
                 continue
             leaf = branch.node.leaves[i]
-            elems = branch.elems + leaf.elems
-            plain = _ietf(leaf, value) if self._is_ietf else _plain(leaf, value)
-            if depth == len(elems):
-                nodes[elems] = plain
+            if depth > top:
+                elems = branch.elems + leaf.elems
+                if depth == len(elems):
+                    nodes[elems] = plain(leaf, value)
+                    continue
+                node = nodes.setdefault(elems[:depth], {})
+            elif (known := entries.get(depth)) is not None:
+                node = known
             else:
-                self._put(nodes.setdefault(elems[:depth], {}), elems, depth, plain)
-        notification = gnmi_pb2.Notification(timestamp=ts_ns)
-        self._prefix(notification.prefix, ())
-        for elems, node in nodes.items():
-            update = notification.update.add(path=_path(elems))
-            text = json.dumps(_listed(node), ensure_ascii=False).encode()
-            if self._is_ietf:
-                update.val.json_ietf_val = text
-            else:
-                update.val.json_val = text
-        return notification
+                node = entries[depth] = self._entry(nodes, branch, depth)
+            *way, last = self._members(branch.node.names, leaf.names, depth)
+            for name in way:
+                node = node.setdefault(name, {})
+            node[last] = plain(leaf, value)
+
+    def _entry(self, nodes: dict[Elems, Any], branch: Branch, depth: int) -> dict[str, Any]:
+        """Return the object of a branch in that of the node above it that was asked for."""
+        elems, names = branch.elems, branch.node.names
+        node: dict[str, Any] = nodes.setdefault(elems[:depth], {})
+        for at in range(depth, len(elems)):
+            name, keys = self._member(names, at, depth), elems[at].keys
+            if not keys:
+                node = node.setdefault(name, {})
+                continue
+            entries = node.setdefault(name, _Entries())
+            if keys not in entries:
+                # An entry has its keys as members, whatever else was asked for.
+                entries[keys] = {key: self._key(names[: at + 1], key, value) for key, value in keys}
+            node = entries[keys]
+        return node
+
+    def _key(self, names: Names, key: str, value: str) -> str | int:
+        """Return a key as JSON has it."""
+        node = self._model.at((*names, key))
+        return int(value) if node is not None and node.is_number else value
+
+    def _members(self, above: Names, names: Names, depth: int) -> tuple[str, ...]:
+        """Return the names of the members that lead to a leaf from its entry, or from a node below that."""
+        key = (above, names, depth)
+        known = self._ways.get(key)
+        if known is None:
+            every = above + names
+            known = tuple(self._member(every, at, depth) for at in range(max(depth, len(above)), len(every)))
+            self._ways[key] = known
+        return known
 
     def _notification(self, notification: gnmi_pb2.Notification, ts_ns: int, leaves: Leaves) -> None:
         notification.timestamp = ts_ns
@@ -126,18 +179,6 @@ class Encoder:
         if self._origin:
             prefix.origin = self._origin
         prefix.SetInParent()
-
-    def _put(self, node: dict[str, Any], elems: Elems, depth: int, value: Any) -> None:
-        """Put a leaf's value into the object of a node above it; entries of lists are kept by their keys."""
-        names = tuple(elem.name for elem in elems)
-        for at in range(depth, len(elems) - 1):
-            name, keys = self._member(names, at, depth), elems[at].keys
-            if keys:
-                # An entry has its keys as members, whatever else was asked for.
-                node = node.setdefault(name, _Entries()).setdefault(keys, dict(keys))
-            else:
-                node = node.setdefault(name, {})
-        node[self._member(names, len(elems) - 1, depth)] = value
 
     def _member(self, names: Names, at: int, top: int) -> str:
         """Return a member's name: by RFC 7951 with its module's where that is another than the object's."""
@@ -169,13 +210,16 @@ def _path(elems: tuple[Elem, ...]) -> gnmi_pb2.Path:
 
 
 def _set_scalar(to: gnmi_pb2.TypedValue, leaf: Leaf, value: Value) -> None:
-    match leaf.kind:
-        case Kind.UINT | Kind.UINT64:
-            to.uint_val = value  # type: ignore[assignment]
-        case Kind.BOOL:
-            to.bool_val = value  # type: ignore[assignment]
-        case _:
-            to.string_val = _plain(leaf, value)  # type: ignore[assignment]
+    if isinstance(value, tuple):
+        to.leaflist_val.SetInParent()
+        for one in value:
+            _set_scalar(to.leaflist_val.element.add(), leaf, one)
+    elif isinstance(value, bool):
+        to.bool_val = value
+    elif isinstance(value, int):
+        to.uint_val = value
+    else:
+        to.string_val = _plain(leaf, value)  # type: ignore[assignment]
 
 
 def _set_json(to: gnmi_pb2.TypedValue, leaf: Leaf, value: Value) -> None:
@@ -188,7 +232,9 @@ def _set_json_ietf(to: gnmi_pb2.TypedValue, leaf: Leaf, value: Value) -> None:
 
 def _plain(leaf: Leaf, value: Value) -> Value:
     """Return a value without the module's name that an identity has."""
-    return str(value).rpartition(":")[2] if leaf.kind is Kind.IDENTITY else value
+    if leaf.kind in (Kind.IDENTITY, Kind.UNION) and isinstance(value, str):
+        return value.rpartition(":")[2]
+    return value
 
 
 def _ietf(leaf: Leaf, value: Value) -> Value:

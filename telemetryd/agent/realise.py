@@ -1,8 +1,8 @@
 """What makes a configuration true: the kernel, or nothing but memory.
 
 The datastore hands over leaves; what becomes of them on this host is the business of a realiser alone. Paths are
-whole and canonical (:mod:`telemetryd.ingest.gnmi.path`), of configuration only: of a list's entry its keys and all
-`config` leaves, below ``/qos`` and ``/defined-sets``. They have been held against the model, and every reference leads
+whole and canonical (:mod:`telemetryd.ingest.gnmi.path`), of configuration only: all
+`config` leaves below ``/qos`` and ``/defined-sets``. They have been held against the model, and every reference leads
 somewhere.
 """
 
@@ -12,8 +12,9 @@ import asyncio
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
-#: Of a leaf-list a tuple, in its order. Identities and enumerations are without the name of their module.
-Value = str | int | bool | tuple[int, ...] | tuple[str, ...]
+from telemetryd.agent.tree import Value
+
+#: By path; a value of a leaf-list is a tuple in its order, identities and enumerations have no module's name.
 #: A look-up costs the same whatever there is; to go through all of it does not.
 Leaves = Mapping[str, Value]
 

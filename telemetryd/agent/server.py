@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final
 import grpc
 import grpc.aio
 
+from telemetryd.agent.running import Running
 from telemetryd.agent.service import Service
 from telemetryd.agent.source import Source
 from telemetryd.component import Component
@@ -22,6 +23,8 @@ from telemetryd.observe.log import Log
 GRACE_S: Final = 1.0
 MOST_CALLS: Final = 128
 MOST_REQUEST_OCTETS: Final = 1 << 20
+#: Where something can be set: 42,000 terms with a leaf an update are 60 MB.
+MOST_SET_OCTETS: Final = 96 << 20
 #: A client that says nothing for so long is asked for a sign of life, and has this time for it.
 KEEPALIVE_S: Final = 60
 KEEPALIVE_ANSWER_S: Final = 20
@@ -30,7 +33,6 @@ LEAST_PING_S: Final = 5
 
 _OPTIONS: Final[list[tuple[str, Any]]] = [
     ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", MOST_REQUEST_OCTETS),
     ("grpc.max_send_message_length", -1),
     ("grpc.keepalive_time_ms", KEEPALIVE_S * 1000),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_ANSWER_S * 1000),
@@ -94,7 +96,7 @@ class AgentServer(Component):
         Where to listen; port 0 takes a free one (:attr:`port` says which, and the log).
     tls:
         None for a connection without: only where somebody said so explicitly.
-    name, fastest_s:
+    target, fastest_s, running:
         See :class:`telemetryd.agent.service.Service`.
     """
 
@@ -109,11 +111,12 @@ class AgentServer(Component):
         *,
         target: str = "",
         fastest_s: float = 0.1,
+        running: Running | None = None,
     ) -> None:
         super().__init__()
         self.address, self.port = address, port
-        self.service = Service(source, name=target, fastest_s=fastest_s)
-        self._source, self._tls = source, tls
+        self.service = Service(source, name=target, fastest_s=fastest_s, running=running)
+        self._source, self._running, self._tls = source, running, tls
         self._renewed: grpc.ServerCertificateConfiguration | None = None
         self._log = Log(self.name)
 
@@ -125,13 +128,17 @@ class AgentServer(Component):
         InputError
             If the address cannot be bound, or a file of the certificates is wrong.
         """
-        server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=MOST_CALLS)
+        most_octets = MOST_REQUEST_OCTETS if self._running is None else MOST_SET_OCTETS
+        options = [*_OPTIONS, ("grpc.max_receive_message_length", most_octets)]
+        server = grpc.aio.server(options=options, maximum_concurrent_rpcs=MOST_CALLS)
         server.add_generic_rpc_handlers((self.service.handlers(),))
         self.port = await self._listen(server)
         # The first reading shows whether it works at all.
         await self._source.read(asyncio.get_running_loop().time())
         async with asyncio.TaskGroup() as group:
-            announced = group.create_task(self._source.run(), name="source")
+            background = [group.create_task(self._source.run(), name="source")]
+            if self._running is not None:
+                background.append(group.create_task(self._running.run(), name="sets"))
             await server.start()
             self._log.info("listening", address=self.address, port=self.port, tls=self._tls is not None)
             if self._tls is None:
@@ -145,7 +152,8 @@ class AgentServer(Component):
                 await server.stop(GRACE_S)
             finally:
                 await server.stop(None)  # for who was cancelled
-                announced.cancel()
+                for task in background:
+                    task.cancel()
         self._log.info("served", **self.service.counts)
 
     async def renew(self) -> None:

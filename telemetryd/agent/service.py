@@ -1,4 +1,4 @@
-"""The gNMI service of a tree: Capabilities, Get, Subscribe, and a Set that refuses, on grpcio."""
+"""The gNMI service of a tree: Capabilities, Get, Subscribe, and Set where something can be set, on grpcio."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import grpc.aio
 
 from telemetryd.agent.ask import NOT_FOUND, Asker, Subscribed, is_poll
 from telemetryd.agent.encode import ENCODINGS, PROTO, Encoder, Leaves
+from telemetryd.agent.model import Model
 from telemetryd.agent.refusal import RefusedError
+from telemetryd.agent.running import Running
 from telemetryd.agent.source import Source
 from telemetryd.agent.tree import Selection, Snapshot
 from telemetryd.errors import TelemetrydError
@@ -44,16 +46,20 @@ class Service:
         The target's name, where it has one: prefixes with another are refused.
     fastest_s:
         The shortest interval that it is sampled in.
+    running:
+        What carries out Sets; None where nothing can be set.
 
     Attributes
     ----------
     counts:
-        What was done so far: ``calls``, ``refused``, ``notifications``, ``updates``, ``deletes``.
+        What was done so far: ``calls``, ``refused``, ``sets``, ``notifications``, ``updates``, ``deletes``.
     """
 
-    def __init__(self, source: Source, *, name: str = "", fastest_s: float = 0.1) -> None:
+    def __init__(
+        self, source: Source, *, name: str = "", fastest_s: float = 0.1, running: Running | None = None
+    ) -> None:
         self.counts: Counter[str] = Counter()
-        self._source = source
+        self._source, self._running = source, running
         self._asker = Asker(source.model, name, fastest_s)
         self._log = Log("agent")
         self._closing = False
@@ -96,14 +102,17 @@ class Service:
             snapshot = await self._source.read(asyncio.get_running_loop().time())
             answer = gnmi_pb2.GetResponse()
             for selection in selections:
-                answer.notification.append(_found(encoder, selection, snapshot))
+                answer.notification.append(answer_to(encoder, selection, snapshot, self._source.model))
             self.counts["updates"] += sum(len(one.update) for one in answer.notification)
         return bytes(answer.SerializeToString())
 
     async def _set(self, request: bytes, context: Context) -> bytes:
         async with self._answering("Set", context):
-            raise RefusedError(grpc.StatusCode.UNIMPLEMENTED, "this target can only be read")
-        return b""
+            if self._running is None:
+                raise RefusedError(grpc.StatusCode.UNIMPLEMENTED, "this target can only be read")
+            answer = await self._running.set(request, context.peer())
+            self.counts["sets"] += 1
+        return answer
 
     # --- Subscribe --------------------------------------------------------------------------------------------------
 
@@ -237,14 +246,18 @@ def _second_subscription() -> RefusedError:
     return RefusedError(grpc.StatusCode.INVALID_ARGUMENT, "a call has one subscription: make another call for more")
 
 
-def _found(encoder: Encoder, selection: Selection, snapshot: Snapshot) -> gnmi_pb2.Notification:
+def answer_to(encoder: Encoder, selection: Selection, snapshot: Snapshot, model: Model) -> gnmi_pb2.Notification:
     """Return the answer to a path of a Get."""
-    branches = list(snapshot.branches.values())
+    branches = snapshot.branches.values()
     if encoder.encoding == PROTO:
         notification = encoder.leaves(snapshot.ts_ns, ((one, selection.pick(one).leaves) for one in branches))
     else:
-        found = ((one, i, depth) for one in branches for i, depth in zip(*selection.pick(one), strict=True))
-        notification = encoder.trees(snapshot.ts_ns, found)
-    if not notification.update and not any(selection.reaches(one) for one in branches):
+        notification = encoder.trees(snapshot.ts_ns, ((one, selection.pick(one)) for one in branches))
+    if notification.update or any(selection.reaches(one) for one in branches):
+        return notification
+    # A container outside of lists is always there.
+    elems = selection.pattern.elems
+    node = model.node(elems)
+    if node is None or not node.below or any(elem.keys for elem in elems):
         raise RefusedError(NOT_FOUND, f"{selection.pattern}: there is no such node")
-    return notification
+    return encoder.empty(snapshot.ts_ns, elems)

@@ -68,7 +68,8 @@ class SimulatedInterfaces:
         """Take a port down, or up again, and say so."""
         values = self._ports[port][1]
         values[_OPER] = "DOWN" if values[_OPER] == "UP" else "UP"
-        values[_TRANSITIONS] = int(values[_TRANSITIONS] or 0) + 1
+        flaps = values[_TRANSITIONS]
+        values[_TRANSITIONS] = (flaps if isinstance(flaps, int) else 0) + 1
         self.pulse.beat()
 
 

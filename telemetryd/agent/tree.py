@@ -10,7 +10,8 @@ from telemetryd.agent.model import ALL_ROLES, Leaf, ListNode, Role
 from telemetryd.ingest.gnmi.path import ANY_DEPTH, Elem, Path
 
 Elems = tuple[Elem, ...]
-Value = str | int | bool
+#: Of a leaf-list a tuple.
+Value = str | int | bool | tuple[int, ...] | tuple[str, ...]
 
 
 class Branch(NamedTuple):
@@ -94,6 +95,8 @@ class Selection:
         self._is_wanted = is_wanted
         # What is asked for of a branch does not change: matching is done once.
         self._picked: dict[Elems, Picked] = {}
+        self._of_list: dict[ListNode, Picked] = {}
+        self._is_anywhere = any(elem.name == ANY_DEPTH for elem in pattern.elems)
 
     def pick(self, branch: Branch) -> Picked:
         """Return the leaves of a branch that are asked for, whether they have values or not."""
@@ -104,6 +107,8 @@ class Selection:
 
     def reaches(self, branch: Branch) -> bool:
         """Tell whether the path leads to or into a branch, whatever else is asked of its leaves."""
+        if not self._is_anywhere and not self._leads_to(branch):
+            return False
         return any(
             value is not None and self._depth_of(branch.elems + leaf.elems) is not None
             for leaf, value in zip(branch.node.leaves, branch.values, strict=True)
@@ -114,6 +119,21 @@ class Selection:
         self._picked.pop(elems, None)
 
     def _pick(self, branch: Branch) -> Picked:
+        if self._is_anywhere:
+            return self._pick_leaves(branch)
+        # Whatever the keys are, it is the same leaves of all entries that the path leads to.
+        if not self._leads_to(branch):
+            return _NOTHING
+        picked = self._of_list.get(branch.node)
+        if picked is None:
+            picked = self._of_list[branch.node] = self._pick_leaves(branch)
+        return picked
+
+    def _leads_to(self, branch: Branch) -> bool:
+        """Tell whether the path leads to a branch, into it, or to what is above."""
+        return Path(self.pattern.elems[: len(branch.elems)]).covers(Path(branch.elems))
+
+    def _pick_leaves(self, branch: Branch) -> Picked:
         found = []
         for i, leaf in enumerate(branch.node.leaves):
             if leaf.role not in self._roles or not self._is_wanted(leaf):
@@ -128,8 +148,7 @@ class Selection:
         """Return how many elements the node has that was asked for, and that is the leaf or above it; None if none."""
         if not self.pattern.covers(Path(elems)):
             return None
-        wanted = self.pattern.elems
-        if all(elem.name != ANY_DEPTH for elem in wanted):
-            return len(wanted)
+        if not self._is_anywhere:
+            return len(self.pattern.elems)
         # The shortest that the pattern covers: what is below it belongs to the same node.
         return next(depth for depth in range(len(elems) + 1) if self.pattern.covers(Path(elems[:depth])))

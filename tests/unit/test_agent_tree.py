@@ -108,11 +108,7 @@ def test_types_and_levels() -> None:
 
 def trees(path: str, encoding: int, data: Snapshot = BOTH, model: Model = MODEL, **options: Any) -> dict[str, Any]:
     selection = Selection(parse(path), **options)
-    found = [
-        (branch, i, depth)
-        for branch in data.branches.values()
-        for i, depth in zip(*selection.pick(branch), strict=True)
-    ]
+    found = [(branch, selection.pick(branch)) for branch in data.branches.values()]
     notification = Encoder(model, encoding, "gw1").trees(NOW_NS, found)
     assert (notification.timestamp, notification.prefix.target) == (NOW_NS, "gw1")
     field = "json_ietf_val" if encoding == JSON_IETF else "json_val"

@@ -1,0 +1,101 @@
+"""The configuration and its state as a tree that can be read, beside the interfaces of the host."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+
+from telemetryd.agent.branches import branch_of
+from telemetryd.agent.datastore import Entry, Values
+from telemetryd.agent.model import ListNode, Model
+from telemetryd.agent.qos_model import LISTS, MODULE_OF, MODULES
+from telemetryd.agent.realise import Leaves, Realiser
+from telemetryd.agent.source import Source
+from telemetryd.agent.tree import Branch, Elems, Snapshot, Value
+from telemetryd.errors import TelemetrydError
+from telemetryd.ingest.gnmi.path import parse
+from telemetryd.observe.log import Log
+
+
+def whole_model(interfaces: Model) -> Model:
+    """Return the model of interfaces with QoS and defined sets."""
+    return Model((*interfaces.modules, *MODULES), (*interfaces.lists, *LISTS), interfaces.modules_of | MODULE_OF)
+
+
+class ConfigSource:
+    """See :class:`telemetryd.agent.source.Source`: interfaces, QoS and defined sets.
+
+    Parameters
+    ----------
+    interfaces:
+        Another source, whose pulse is that of this one too.
+    realiser:
+        What tells the counters.
+    """
+
+    def __init__(self, interfaces: Source, realiser: Realiser) -> None:
+        self.model = whole_model(interfaces.model)
+        self.pulse = interfaces.pulse
+        self._interfaces, self._realiser = interfaces, realiser
+        self._published: dict[Elems, Branch] = {}
+        self._configured: dict[str, tuple[ListNode, Elems, Values]] = {}
+        self._counted: dict[str, tuple[ListNode, Elems]] = {}
+        self._log = Log("agent")
+
+    async def run(self) -> None:
+        """Listen to what is announced, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._interfaces.run(), name="interfaces")
+            group.create_task(self._realiser.run(), name="realiser")
+
+    async def interface_names(self) -> dict[str, Branch]:
+        """Return the interfaces that are there now, by name."""
+        snapshot = await self._interfaces.read(asyncio.get_running_loop().time())
+        return {elems[-1].keys[0][1]: branch for elems, branch in snapshot.branches.items()}
+
+    def publish(self, changed: Iterable[tuple[str, Entry | None, Entry | None]]) -> None:
+        """Show what has changed: paths of entries, with what they were and what they are."""
+        for path, old, new in changed:
+            if new is not None:
+                self._published[new.elems] = branch_of(new.node, new.elems, new.values)
+                self._configured[path] = (new.node, new.elems, new.values)
+            elif old is not None:
+                self._published.pop(old.elems, None)
+                self._configured.pop(path, None)
+        self.pulse.beat()
+
+    async def read(self, since_s: float) -> Snapshot:
+        """See :meth:`telemetryd.agent.source.Source.read`."""
+        snapshot = await self._interfaces.read(since_s)
+        try:
+            counted = await self._realiser.counters()
+        except TelemetrydError as failure:
+            # The configuration can be read all the same.
+            self._log.warning("counters of queues cannot be read", reason=failure)
+            counted = {}
+        ts_ns = time.time_ns() if counted else snapshot.ts_ns
+        branches = {**snapshot.branches, **self._published, **self._with_counters(counted)}
+        return Snapshot(ts_ns, snapshot.began_s, branches)
+
+    def _with_counters(self, counted: Leaves) -> Mapping[Elems, Branch]:
+        by_entry: dict[str, dict[str, Value]] = {}
+        for path, value in counted.items():
+            at = path.rfind("]") + 1
+            by_entry.setdefault(path[:at], {})[path[at + 1 :]] = value
+        found = {}
+        for path, state in by_entry.items():
+            node, elems, values = self._configured.get(path) or (*self._place(path), {})
+            found[elems] = branch_of(node, elems, values, state)
+        return found
+
+    def _place(self, path: str) -> tuple[ListNode, Elems]:
+        """Return where an entry lies that only the kernel tells of."""
+        known = self._counted.get(path)
+        if known is None:
+            elems = parse(path).elems
+            node = self.model.node(elems)
+            if node is None or node.list is None:
+                raise LookupError(f"{path} is no entry of a list")
+            known = self._counted[path] = (node.list, elems)
+        return known
