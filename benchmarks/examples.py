@@ -1,8 +1,8 @@
 """What the example policies make of the example city's traffic: the figures of docs/simulation.md.
 
 python -m benchmarks.examples           prints them
-python -m benchmarks.examples --write   writes policies/examples/*/result.json, demand.csv and expected.json of the
-                                        examples that have them from here, and docs/figures/simulate-*.svg
+python -m benchmarks.examples --write   writes policies/examples/*/result.json and expected.json, demand.csv of the
+                                        examples that have it from here, and docs/figures/simulate-*.svg
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ CASES = (
         "2026-11-23",
         "2026-11-30",
         (("exit", "in"),),
-        ("failure:state=isp1-down", "burst:who=culture/culheri,rate=2.4 Gbit/s"),
+        ("failure:state=isp1-down", "burst:who=culture/culheri,rate=2.2 Gbit/s"),
         writes_demand=False,
     ),
     Example(
@@ -132,8 +132,8 @@ def short(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def write_demand(example: Example, rows: list[dict[str, Any]], registry: Registry) -> str:
-    """Write the largest demands of the worst five minutes, and what the policy gives them; return their time."""
+def write_demand(example: Example, rows: list[dict[str, Any]]) -> str:
+    """Write the largest demands of the worst five minutes; return their time."""
     directory = EXAMPLES / example.name
     worst = max((row["worst"]["old"]["missing_bps"]["old"], number) for number, row in enumerate(rows))[1]
     row = rows[worst]
@@ -145,8 +145,14 @@ def write_demand(example: Example, rows: list[dict[str, Any]], registry: Registr
         for leaf in leaves:
             rate = f"{round(leaf['wanted_bps']['old'] / 1e3)} kbit/s"
             writer.writerow((row["link"], row["direction"], leaf["department"], leaf["application"], rate))
-    at = datetime.fromtimestamp(moment["from_ns"] / 1e9, example.zone)
+    return f"{datetime.fromtimestamp(moment['from_ns'] / 1e9, example.zone):%Y-%m-%d %H:%M}"
+
+
+def write_expected(example: Example, demand_at: str, registry: Registry) -> None:
+    """Write what the policy gives the demands of the example."""
+    directory = EXAMPLES / example.name
     demands, _ = read_demand(directory / "demand.csv", registry)
+    at = datetime.fromisoformat(demand_at).replace(tzinfo=example.zone)
     placed, _ = place(example.policies(registry), registry, demands, at)
     keys = ("department", "application", "importance", "demand_bps", "guarantee_bps", "ceiling_bps", "allocation_bps")
     lines = [
@@ -156,7 +162,6 @@ def write_demand(example: Example, rows: list[dict[str, Any]], registry: Registr
         if one["demand_bps"]
     ]
     (directory / "expected.json").write_text("[\n  " + ",\n  ".join(lines) + "\n]\n", encoding="utf-8")
-    return f"{at:%Y-%m-%d %H:%M}"
 
 
 def main() -> None:
@@ -193,7 +198,8 @@ def main() -> None:
         if not chosen.write:
             continue
         hourly = short(example.run(registry, city, HOUR_S)[1])
-        demand_at = write_demand(example, rows, registry) if example.writes_demand else DEMAND_AT
+        demand_at = write_demand(example, rows) if example.writes_demand else DEMAND_AT
+        write_expected(example, demand_at, registry)
         document = {"demand_at": demand_at, "week": short(rows), "hourly": hourly}
         path = EXAMPLES / example.name / "result.json"
         path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from telemetryd.assure.closed_loop import Course, Floats, run
 from telemetryd.assure.division import Division
 from telemetryd.assure.offered import Offered
-from telemetryd.policy.admission import capacity_bps
+from telemetryd.policy.admission import capacity_bps, contracted_bps
 from telemetryd.policy.loaded import Policies
 from telemetryd.registry.models import Registry
 
@@ -119,11 +119,16 @@ def simulate(
     for number, (link, direction) in enumerate(places):
         columns = offered.columns_of(link, direction)
         seen[columns] = True
-        whole = capacity_bps(link, direction, registry)
-        capacity = _capacity(link, direction, registry, outages, len(times))
+        capacity = _capacity(capacity_bps, link, direction, registry, outages, len(times))
+        # Where no policy rules, nobody shapes what comes in: the whole contract is used.
+        before = _capacity(contracted_bps, link, direction, registry, outages, len(times)) if old is None else capacity
+        whole = (contracted_bps if old is None else capacity_bps)(link, direction, registry)
         keys = [offered.keys[column] for column in columns]
         bps, elastic = offered.bps[:, columns], offered.elastic[columns]
-        sides = tuple(Division(one, registry, link, direction, keys, times, capacity) for one in (old, new))
+        sides = tuple(
+            Division(one, registry, link, direction, keys, times, room)
+            for one, room in ((old, before), (new, capacity))
+        )
         found = []
         for place, side in enumerate(sides):
             done = (number + place / 2) / len(places)
@@ -148,12 +153,12 @@ def simulate(
 
 
 def _capacity(
-    link: str, direction: str, registry: Registry, outages: tuple[Outage, ...], steps: int
+    of: Callable[..., int], link: str, direction: str, registry: Registry, outages: tuple[Outage, ...], steps: int
 ) -> NDArray[np.int64]:
-    result = np.full(steps, capacity_bps(link, direction, registry), np.int64)
+    result = np.full(steps, of(link, direction, registry), np.int64)
     for outage in outages:
         if outage.group == link:
-            result[outage.steps] = capacity_bps(link, direction, registry, outage.down)
+            result[outage.steps] = of(link, direction, registry, outage.down)
     return result
 
 

@@ -129,7 +129,7 @@ def _intents(
     from telemetryd.allocate.place import place
     from telemetryd.enforce.capability import resolve
     from telemetryd.enforce.contention import full_demands, stand, standing_demands
-    from telemetryd.enforce.intent import OVERLOAD, intents, members_of, usable_bps
+    from telemetryd.enforce.intent import OVERLOAD, intents, members_of
 
     loaded = load(policy, known)
     when = moment(at, ZoneInfo(known.city.time_zone))
@@ -151,7 +151,6 @@ def _intents(
         demands = [*demands, *standing_demands(loaded, known, when, on_gateways)]
     placed, _ = place(loaded, known, demands, when)
     for one in placed:
-        one.capacity_bps = usable_bps(one, known)
         if one.link in on_gateways:
             stand(one)
     divided = [(one, one.allocate()) for one in placed]

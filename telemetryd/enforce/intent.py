@@ -16,8 +16,6 @@ from telemetryd.enforce.match import Match, dscp_matches, ends_of, matches_of
 from telemetryd.policy.outline import PROTECTED, REST, Rule
 from telemetryd.registry.models import Device, Registry
 
-#: Of a contract inbound from outside of the city: shaped inside, so that the provider's queue stays empty.
-INBOUND_PERCENT = 95
 #: How many times its rate a class is taken to send at most where no demand is known.
 OVERLOAD = 3
 
@@ -107,14 +105,6 @@ class DeviceIntent:
     inputs: tuple[str, ...] = ()
 
 
-def usable_bps(placed: Placed, registry: Registry) -> int:
-    """Return what of a link may be divided: less than the contract where the far end's queue would fill first."""
-    kinds = {registry.link[member].kind for member in members_of(placed.link, registry)}
-    if placed.direction == "in" and kinds & {"exit", "uplink"}:
-        return placed.capacity_bps * INBOUND_PERCENT // 100
-    return placed.capacity_bps
-
-
 def members_of(link: str, registry: Registry) -> tuple[str, ...]:
     """Return the links of a group, or the link itself."""
     group = registry.by_name("link_groups").get(link)
@@ -137,7 +127,7 @@ def intents(
         above = _inner(placed, allocation)
         members = [registry.link[name] for name in members_of(placed.link, registry)]
         side = 0 if placed.direction == "in" else 1
-        capacities = apportion(placed.capacity_bps, [registry.capacity_bps(member)[side] for member in members])
+        capacities = apportion(placed.capacity_bps, [registry.usable_bps(member)[side] for member in members])
         for member, capacity, own in zip(members, capacities, split(classes, capacities), strict=True):
             whole = max(1, placed.capacity_bps)
             inner = tuple(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,7 +11,7 @@ from telemetryd.policy.fields import MAX_BPS
 from telemetryd.policy.loaded import Policy
 from telemetryd.policy.outline import Active, Rule, active_at, changes_of, outline
 from telemetryd.policy.overbooking import risk
-from telemetryd.registry.models import Registry
+from telemetryd.registry.models import Link, Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +62,26 @@ class Conflict:
 
 
 def capacity_bps(link: str, direction: str, registry: Registry, down: Collection[str] = ()) -> int:
-    """Return the capacity of a link or a group in a direction, "in" or "out", with some members down."""
+    """Return what of a link or a group can be divided in a direction, "in" or "out", with some members down.
+
+    That is the contract or the port, whichever is less; of exits and uplinks inbound, the part of it that traffic is
+    shaped to inside (95 %, or what the link says), so that it queues here and not at the provider.
+    """
+    return _sum(registry.usable_bps, link, direction, registry, down)
+
+
+def contracted_bps(link: str, direction: str, registry: Registry, down: Collection[str] = ()) -> int:
+    """Return what a link or a group carries while nobody shapes it; else as :func:`capacity_bps`."""
+    return _sum(registry.capacity_bps, link, direction, registry, down)
+
+
+def _sum(
+    of: Callable[[Link], tuple[int, int]], link: str, direction: str, registry: Registry, down: Collection[str]
+) -> int:
     place = 0 if direction == "in" else 1
     groups = registry.by_name("link_groups")
     members = [one for one in groups[link].members if one not in down] if link in groups else [link]
-    return min(sum(registry.capacity_bps(registry.link[member])[place] for member in members), MAX_BPS)
+    return min(sum(of(registry.link[member])[place] for member in members), MAX_BPS)
 
 
 def admit(policy: Policy, registry: Registry, since: datetime) -> list[Conflict]:

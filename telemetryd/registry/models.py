@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path as FilePath
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from telemetryd.config.fields import part
 from telemetryd.errors import Problem
 from telemetryd.registry.fields import (
     AddressField,
@@ -302,6 +303,11 @@ class Link(Entity):
         description="what the link is for"
     )
     contract: Contract | None = Field(None, description="contracted rates: {in: rate, out: rate}")
+    shaped: Annotated[float, *part(0.5, 1.0)] | None = Field(
+        None,
+        description="part of the inbound capacity that is divided: inbound traffic is shaped to it inside, so that it "
+        "queues here and not at the far end; left out = 95 % of exits and uplinks, all of others",
+    )
 
 
 class FailureState(Entity):
@@ -552,9 +558,20 @@ class Registry:
         both = [min(x for x in (speed, rate, _UNLIMITED) if x is not None) for rate in (limits.in_bps, limits.out_bps)]
         return both[0], both[1]
 
+    def usable_bps(self, link: Link) -> tuple[int, int]:
+        """Return what of a link can be divided, (in, out) in bit/s: inbound, the part that it is shaped to inside."""
+        inbound, outbound = self.capacity_bps(link)
+        shaped = link.shaped if link.shaped is not None else SHAPED if link.kind in FAR_QUEUES else 1.0
+        return inbound * round(shaped * _PARTS) // _PARTS, outbound
+
     def __iter__(self) -> Iterator[tuple[str, tuple[Entity, ...]]]:
         """Yield (section, entities) of every section."""
         return ((name, self.section(name)) for name in SECTIONS)
 
 
 _UNLIMITED: Final = 2**63 - 1
+_PARTS: Final = 1_000_000
+#: Part of an inbound contract that is divided where nothing else is said, and the kinds of links where the other end's
+#: queue would fill first, which nobody here can schedule.
+SHAPED: Final = 0.95
+FAR_QUEUES: Final = frozenset({"exit", "uplink"})

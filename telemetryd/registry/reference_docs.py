@@ -90,6 +90,8 @@ def _describe(schema: dict[str, Any], definitions: dict[str, Any], field: FieldI
         return "`true`, `false`"
     if schema.get("examples"):
         return f"text, such as `{schema['examples'][0]}`"
+    if "%" in schema.get("pattern", ""):
+        return "part, such as `95 %`"
     return "name" if "A-Za-z" in schema.get("pattern", "") or "a-z0-9" in schema.get("pattern", "") else "text"
 
 

@@ -11,7 +11,7 @@ from telemetryd.allocate.answer import explain_rows, leaf_rows, node_rows
 from telemetryd.allocate.demand_file import parse_demand
 from telemetryd.allocate.place import Placed, place
 from telemetryd.errors import ProblemsError
-from telemetryd.policy.admission import admit
+from telemetryd.policy.admission import admit, capacity_bps, contracted_bps
 from telemetryd.policy.calendar import applies
 from telemetryd.policy.fields import Amount
 from telemetryd.policy.loaded import Policies, Policy
@@ -107,6 +107,19 @@ def test_an_amount_is_a_rate_or_a_part() -> None:
 
 
 # --- admission ---------------------------------------------------------------------------------------------------
+
+
+def test_what_comes_in_is_admitted_up_to_what_it_is_shaped_to(tmp_path: Path) -> None:
+    """5.2 Gbit/s fit 6 Gbit/s less 10 % outbound; inbound 5.7 less 10 % are 5.13. The division has the same figure."""
+    promised = broken(("guarantee: 3 Gbit/s", "guarantee: 5.2 Gbit/s"))
+    assert [one for one in admit(load(tmp_path, promised).policies[0], registry(), FRIDAY) if not one.state] == []
+    inbound = load(tmp_path, promised.replace("direction: out", "direction: in"))
+    (conflict,) = (one for one in admit(inbound.policies[0], registry(), FRIDAY) if not one.state)
+    assert (conflict.limit_bps, conflict.promised_bps) == (5_130_000_000, 5_200_000_000)
+    (placed,), _ = place(inbound, registry(), [], FRIDAY.astimezone())
+    assert placed.capacity_bps == capacity_bps("exit", "in", registry()) == 5_700_000_000
+    assert capacity_bps("exit", "in", registry(), ["isp1"]) == 1_900_000_000
+    assert contracted_bps("exit", "in", registry()) == 6_000_000_000
 
 
 def test_guarantees_that_fit_are_admitted_at_every_time(tmp_path: Path) -> None:

@@ -42,6 +42,23 @@ def test_capacity_is_the_lesser_of_speed_and_contract(base: Registry) -> None:
     assert base.speed_bps("CR01", "nothing") is None
 
 
+def test_what_comes_in_is_shaped_to_a_part_of_the_contract(base: Registry, tmp_path: Path) -> None:
+    """Of exits and uplinks 95 % inbound, of other links and outbound all; a link may say another part."""
+    assert base.usable_bps(base.link["isp1"]) == (3_800_000_000, 4_000_000_000)
+    assert base.usable_bps(base.link["ag"]) == (10_000_000_000, 10_000_000_000)
+    text = broken(
+        ("out: 2 Gbit/s}}", "out: 2 Gbit/s}, shaped: 97.5%}"),
+        ("kind: aggregation}", "kind: aggregation, shaped: 90 %}"),
+    )
+    (tmp_path / "said").mkdir()
+    assert load_text(tmp_path / "said", text) == []
+    said = load_registry(tmp_path / "said")
+    assert said.usable_bps(said.link["isp2"]) == (1_950_000_000, 2_000_000_000)
+    assert said.usable_bps(said.link["ag"]) == (9_000_000_000, 10_000_000_000)
+    (problem,) = load_text(tmp_path / "said", broken(("out: 2 Gbit/s}}", "out: 2 Gbit/s}, shaped: 20 %}")))
+    assert '"20 %" is out of range - use "50 %" to "100 %"' in str(problem)
+
+
 def test_lookups_by_name(base: Registry) -> None:
     """Each section is found by name, in file order; sections without names refuse."""
     assert list(base.by_name("links")) == ["isp1", "isp2", "ag"]
