@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from hypothesis import strategies as st
@@ -10,12 +11,27 @@ from hypothesis import strategies as st
 from telemetryd.enforce.capability import Capability
 from telemetryd.enforce.intent import ClassIntent, DeviceIntent, PortIntent, apportion
 from telemetryd.enforce.match import Match
-from telemetryd.enforce.names import Value
+from telemetryd.enforce.names import PREFIX, Value
+from telemetryd.enforce.plan import DevicePlan
 from telemetryd.ingest.gnmi.path import parse
 
 M = 1_000_000
 STEP = 8_000
 LEAST = 64_000
+
+POLICY = re.compile(
+    r"/qos/scheduler-policies/scheduler-policy\[name=([^]]*)\]/schedulers/scheduler\[sequence=(\d+)\]/.*"
+)
+#: What somebody else has configured.
+FOREIGN: dict[str, Value] = {
+    "/qos/queues/queue[name=NC1]/config/name": "NC1",
+    "/qos/scheduler-policies/scheduler-policy[name=lab]/config/name": "lab",
+    "/qos/scheduler-policies/scheduler-policy[name=lab]/schedulers/scheduler[sequence=0]/config/priority": "STRICT",
+    "/qos/interfaces/interface[interface-id=eth9/1]/config/interface-id": "eth9/1",
+    "/qos/interfaces/interface[interface-id=eth9/1]/output/scheduler-policy/config/name": "lab",
+    "/qos/interfaces/interface[interface-id=eth0/1]/config/interface-id": "eth0/1",
+    "/qos/interfaces/interface[interface-id=eth0/1]/output/queues/queue[name=NC1]/config/name": "NC1",
+}
 
 
 def capability(**changes: Any) -> Capability:
@@ -125,3 +141,37 @@ def as_json(leaves: dict[str, Value], top: str = "qos") -> dict[str, Any]:
         return dict(json.loads(json.dumps(root.get(top, {}))))
     qos = root.get("qos", {})
     return json.loads(json.dumps({"openconfig-qos:qos": {**qos, "interfaces": {**qos.get("interfaces", {})}}}))
+
+
+def rates(leaves: dict[str, Value], name: str) -> dict[str, dict[int, int]]:
+    """Return policy -> sequence -> value of a rate leaf."""
+    found: dict[str, dict[int, int]] = {}
+    for path, value in leaves.items():
+        match = POLICY.fullmatch(path)
+        if match is not None and path.endswith(f"/config/{name}") and isinstance(value, int):
+            found.setdefault(match[1], {})[int(match[2])] = value
+    return found
+
+
+def dangling(leaves: dict[str, Value]) -> list[str]:
+    """Return the leaves of ours that refer to what is not there."""
+    lists = {
+        "/target-group": "/qos/forwarding-groups/forwarding-group",
+        "/output-queue": "/qos/queues/queue",
+        "/config/queue": "/qos/queues/queue",
+        "put/scheduler-policy/config/name": "/qos/scheduler-policies/scheduler-policy",
+    }
+    found = []
+    for path, value in leaves.items():
+        for end, target in lists.items():
+            if path.endswith(end) and f"{target}[name={value}]/config/name" not in leaves:
+                found.append(path)
+        classifier = f"/qos/classifiers/classifier[name={value}]/config/name"
+        if "/input/classifiers/" in path and path.endswith("/name") and classifier not in leaves:
+            found.append(path)
+    return found
+
+
+def capacities(plan: DevicePlan) -> dict[str, int]:
+    """Return policy -> capacity of its port."""
+    return {f"{PREFIX}{way}-{port.replace('/', '-')}": bps for (port, way), bps in plan.capacities.items()}

@@ -136,7 +136,11 @@ class Journal:
         """
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
         journal = cls(directory, f"{stamp}-{secrets.token_hex(3)}")
-        journal.add("begun", id=journal.id, reason=asdict(reason), devices=list(devices), **more)
+        try:
+            journal.add("begun", id=journal.id, reason=asdict(reason), devices=list(devices), **more)
+        except BaseException:
+            journal.close()
+            raise
         return journal
 
     def add(self, state: str, **more: Any) -> None:

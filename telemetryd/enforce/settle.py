@@ -7,7 +7,7 @@ transaction wrote are looked at; whatever else the device has stays as it is.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,7 +24,6 @@ BARRIER: Final = Write(f"/qos/queues/queue[name={PREFIX}barrier]", None)
 MOST_ROUNDS: Final = 4
 #: How long state may take to follow config.
 STATE_S: Final = 5.0
-_POLL_S: Final = 0.1
 
 
 class StuckError(DeviceError):
@@ -33,10 +32,11 @@ class StuckError(DeviceError):
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What came of a device: the writes that it took, and how it compares."""
+    """What came of a device: the writes that it took, how it compares, and everything that it has."""
 
     writes: tuple[Write, ...] = ()
     compared: Compared = field(default_factory=Compared)
+    config: Leaves = field(default_factory=dict)
 
 
 def toward(have: Leaves, leaves: Iterable[Leaf], *, forward: bool) -> Difference:
@@ -127,17 +127,17 @@ async def settle(
     has_barrier, has_commit = not is_unanswered, bool(planned.commit)
     while True:
         try:
+            if not has_barrier:
+                await _pass_barrier(device)
+                has_barrier = True
             if has_commit:
                 # False: it has rolled back by itself, was confirmed before, or never had it.
                 await (device.confirm(planned.commit) if forward else device.cancel(planned.commit))
                 has_commit = False
-            if not has_barrier:
-                await _pass_barrier(device)
-                has_barrier = True
             reading = await device.read()
             steps = _sets(toward(reading.config, planned.leaves, forward=forward), device)
             if not steps:
-                return Settled(tuple(writes), await settled_state(device, planned, forward))
+                return Settled(tuple(writes), compare(_side(planned, forward), reading, device.traits), reading.config)
             if rounds == MOST_ROUNDS:
                 raise StuckError(f"{device.name}: took {rounds} times what brings it back, and has it not")
             rounds += 1
@@ -152,7 +152,7 @@ async def settle(
             await asyncio.sleep(min(backoff.next_s(), max(0.0, end_s - loop.time())))
         except RefusedError:
             # A reason that passes: another client's commit, a device that comes up. Else it is told.
-            rounds += 1
+            rounds, has_commit = rounds + 1, bool(planned.commit)
             if rounds >= MOST_ROUNDS or loop.time() >= end_s:
                 raise
             await asyncio.sleep(min(backoff.next_s(), max(0.0, end_s - loop.time())))
@@ -172,25 +172,5 @@ def _sets(change: Difference, device: Device) -> list[list[Write]]:
     return [list(writes) for _, writes in change.steps]
 
 
-async def settled_state(device: Device, planned: Planned, forward: bool) -> Compared:
-    """Wait until state has followed config, and return how they compare; the caller decides what to make of it."""
-    wanted = {path: new if forward else old for path, old, new in planned.leaves}
-    return await compared_in_time(device, wanted)
-
-
-async def compared_in_time(device: Device, wanted: Mapping[str, Value | None]) -> Compared:
-    """Compare leaves with what a device says, again while it differs, for up to :data:`STATE_S`.
-
-    Raises
-    ------
-    DeviceError
-        If it cannot be read.
-    """
-    loop = asyncio.get_running_loop()
-    end_s, pause_s = loop.time() + STATE_S, _POLL_S
-    while True:
-        found = compare(wanted, await device.read(), device.traits)
-        if not found.mismatches or loop.time() >= end_s:
-            return found
-        await asyncio.sleep(pause_s)
-        pause_s *= 2
+def _side(planned: Planned, forward: bool) -> dict[str, Value | None]:
+    return {path: new if forward else old for path, old, new in planned.leaves}

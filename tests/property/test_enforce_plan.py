@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
@@ -16,59 +15,26 @@ from telemetryd.enforce.diff import Difference, apply, diff
 from telemetryd.enforce.fold import Classes, canonical, exact, fast, fold
 from telemetryd.enforce.intent import DeviceIntent, PortIntent, apportion, split
 from telemetryd.enforce.names import PREFIX, Value, ours
-from telemetryd.enforce.plan import DevicePlan, plan_device
+from telemetryd.enforce.plan import plan_device
 from telemetryd.enforce.readback import read_back
 from telemetryd.enforce.rounding import fit, weights
-from tests.enforce_case import LEAST, STEP, M, as_json, capability, cls, device, devices
+from tests.enforce_case import (
+    FOREIGN,
+    LEAST,
+    STEP,
+    M,
+    as_json,
+    capability,
+    capacities,
+    cls,
+    dangling,
+    device,
+    devices,
+    rates,
+)  # fmt: skip
 from tests.trees import for_any
 
-POLICY = re.compile(
-    r"/qos/scheduler-policies/scheduler-policy\[name=([^]]*)\]/schedulers/scheduler\[sequence=(\d+)\]/.*"
-)
-#: What somebody else has configured.
-FOREIGN: dict[str, Value] = {
-    "/qos/queues/queue[name=NC1]/config/name": "NC1",
-    "/qos/scheduler-policies/scheduler-policy[name=lab]/config/name": "lab",
-    "/qos/scheduler-policies/scheduler-policy[name=lab]/schedulers/scheduler[sequence=0]/config/priority": "STRICT",
-    "/qos/interfaces/interface[interface-id=eth9/1]/config/interface-id": "eth9/1",
-    "/qos/interfaces/interface[interface-id=eth9/1]/output/scheduler-policy/config/name": "lab",
-    "/qos/interfaces/interface[interface-id=eth0/1]/output/queues/queue[name=NC1]/config/name": "NC1",
-}
 LONG = 2000
-
-
-def rates(leaves: dict[str, Value], name: str) -> dict[str, dict[int, int]]:
-    """Return policy -> sequence -> value of a rate leaf."""
-    found: dict[str, dict[int, int]] = {}
-    for path, value in leaves.items():
-        match = POLICY.fullmatch(path)
-        if match is not None and path.endswith(f"/config/{name}") and isinstance(value, int):
-            found.setdefault(match[1], {})[int(match[2])] = value
-    return found
-
-
-def dangling(leaves: dict[str, Value]) -> list[str]:
-    """Return the leaves of ours that refer to what is not there."""
-    lists = {
-        "/target-group": "/qos/forwarding-groups/forwarding-group",
-        "/output-queue": "/qos/queues/queue",
-        "/config/queue": "/qos/queues/queue",
-        "put/scheduler-policy/config/name": "/qos/scheduler-policies/scheduler-policy",
-    }
-    found = []
-    for path, value in leaves.items():
-        for end, target in lists.items():
-            if path.endswith(end) and f"{target}[name={value}]/config/name" not in leaves:
-                found.append(path)
-        classifier = f"/qos/classifiers/classifier[name={value}]/config/name"
-        if "/input/classifiers/" in path and path.endswith("/name") and classifier not in leaves:
-            found.append(path)
-    return found
-
-
-def capacities(plan: DevicePlan) -> dict[str, int]:
-    """Return policy -> capacity of its port."""
-    return {f"{PREFIX}{way}-{port.replace('/', '-')}": bps for (port, way), bps in plan.capacities.items()}
 
 
 @for_any(devices(), long=LONG)
