@@ -14,7 +14,7 @@ packet will leave.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -100,11 +100,65 @@ class GatewayPlan:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """How the packets of all leaves are known: leaves of prefix sets and classifiers, how many terms, and notes."""
+
+    leaves: dict[str, Value]
+    terms: int
+    notes: tuple[str, ...]
+
+
+class Memo:
+    """What was found for the leaves of the last plan."""
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._found = Classified({}, 0, ())
+
+    def classified(
+        self,
+        leaves: Sequence[tuple[TreeNode, Sequence[str]]],
+        queue: Mapping[tuple[str, ...], str],
+        registry: Registry,
+        *,
+        remark: bool,
+    ) -> Classified:
+        """Return how the packets of leaves are known, each given with the ends of a packet that tell whose it is."""
+        key = (
+            id(registry),
+            remark,
+            tuple(
+                (
+                    leaf.names,
+                    leaf.levels,
+                    leaf.dscp,
+                    tuple(ends),
+                    leaf.is_protected and leaf_names(leaf),
+                    queue[leaf.names],
+                )
+                for leaf, ends in leaves
+            ),
+        )
+        if key != self._key:
+            notes: list[str] = []
+            terms, sets = terms_of(leaves, registry, notes)
+            found = set_leaves(sets, terms) | term_leaves(terms, queue, queue[REST,], remark)
+            self._key, self._found = key, Classified(found, len(terms) + 2, tuple(notes))
+        return self._found
+
+
+def leaf_names(leaf: TreeNode) -> tuple[str, ...]:
+    """Return the names of the classes in a leaf."""
+    return tuple(one.name for one in leaf.leaves)
+
+
 def plan_gateway(
     intent: DeviceIntent,
     capability: Capability,
     registry: Registry,
     kept: Mapping[tuple[str, ...], int] | None = None,
+    memo: Memo | None = None,
 ) -> GatewayPlan:
     """Plan a gateway.
 
@@ -112,6 +166,8 @@ def plan_gateway(
     ----------
     kept:
         Numbers in force, by names.
+    memo:
+        Keeps the terms from one plan to the next in the same registry: they change only with who there is.
 
     Raises
     ------
@@ -128,11 +184,11 @@ def plan_gateway(
     short = plain(port.interface for port in intent.ports)
     leaves: dict[str, Value] = {}
     found = [(node, port.ends) for port, root in grown for node in root.walk() if not node.children]
-    terms, sets = terms_of(found, registry, notes)
     for names in sorted({node.names for node, _ in found}):
         _add_queue(leaves, queue[names])
-    leaves.update(set_leaves(sets, terms))
-    leaves.update(term_leaves(terms, queue, queue[REST,], capability.remark))
+    known = (memo if memo is not None else Memo()).classified(found, queue, registry, remark=capability.remark)
+    leaves.update(known.leaves)
+    notes += known.notes
     ports = []
     policies: dict[str, list[tuple[str, str]]] = {}
     for port, root in grown:
@@ -146,7 +202,7 @@ def plan_gateway(
             if one.interface == interface:
                 _add_queues_of_port(leaves, one)
     return GatewayPlan(
-        intent.device, capability, leaves, tuple(ports), queue[REST,], len(terms) + 2, tuple(dict.fromkeys(notes))
+        intent.device, capability, leaves, tuple(ports), queue[REST,], known.terms, tuple(dict.fromkeys(notes))
     )
 
 
@@ -207,7 +263,7 @@ def _add_tree(
                 node.ceiling_bps,
                 node.promise_bps,
                 own_queue,
-                tuple(one.name for one in node.leaves),
+                leaf_names(node),
                 path,
             )
         )

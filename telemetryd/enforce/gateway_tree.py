@@ -156,10 +156,17 @@ def _tree(port: PortIntent) -> TreeNode:
         )
         nodes[inner.names] = node
         nodes[inner.names[:-1]].children.append(node)
+    for node in list(nodes.values()):
+        if node is not root and node is not rest:
+            # As whoever nobody names: the terms of the node above, whoever is in it.
+            own = TreeNode((*node.names, REST), node.levels, node.importance, ceiling_bps=node.ceiling_bps)
+            nodes[own.names] = own
+            node.children.append(own)
     for one in sorted(port.classes, key=lambda one: one.name):
         _add_class(nodes, one)
-    for node in list(nodes.values()):
-        _add_rest(nodes, node)
+    for node in nodes.values():
+        if len(node.children) == 1 and node is not root:
+            _become_leaf(node)
     for node in sorted(nodes.values(), key=lambda node: -len(node.names)):
         node.children.sort(key=lambda child: child.names)
         below: list[ClassIntent | TreeNode] = [*node.leaves, *node.children]
@@ -174,39 +181,31 @@ def _tree(port: PortIntent) -> TreeNode:
 def _add_class(nodes: dict[tuple[str, ...], TreeNode], one: ClassIntent) -> None:
     """Put a class into the leaf of its names, or into the rest of the lowest node above it that is there."""
     names = tuple(name for _, name in one.levels)
-    above: tuple[str, ...] = (REST,) if names[0] == POLICY_REST else names[:-1]
+    above: tuple[str, ...] = () if names[0] == POLICY_REST else names[:-1]
     while above not in nodes:
         above = above[:-1]
-    own = above
-    if above != (REST,):
-        own = names if one.is_named and above == names[:-1] else (*above, REST)
-    leaf = nodes.get(own)
-    if leaf is None:
-        levels = one.levels if own == names else nodes[above].levels
-        leaf = nodes[own] = TreeNode(own, levels, one.importance, one.is_protected, one.is_hard, one.burst_octets)
+    if one.is_named and above == names[:-1]:
+        leaf = nodes[names] = TreeNode(
+            names,
+            one.levels,
+            one.importance,
+            one.is_protected,
+            one.is_hard,
+            one.burst_octets,
+            one.dscp,
+            ceiling_bps=one.ceiling_bps,
+        )
         nodes[above].children.append(leaf)
-    elif own != (REST,):
-        leaf.is_hard &= one.is_hard
-    if own == names:
-        leaf.dscp = one.dscp
+    else:
+        leaf = nodes[(*above, REST)]
+        leaf.is_protected |= one.is_protected
     leaf.leaves.append(one)
-    if own != (REST,):
-        leaf.ceiling_bps += one.ceiling_bps
-        leaf.importance = min(leaf.importance, one.importance)
 
 
-def _add_rest(nodes: dict[tuple[str, ...], TreeNode], node: TreeNode) -> None:
-    """Give a node its rest leaf; one below which nobody is named is a leaf itself."""
-    if not node.names or node.leaves:
-        return
-    rest = nodes.get((*node.names, REST))
-    if len(node.children) == 1 and rest is not None:
-        node.leaves, node.children, node.burst = rest.leaves, [], rest.burst
-        node.is_protected, node.dscp = rest.is_protected, rest.dscp
-    elif node.children and rest is None:
-        rest = TreeNode((*node.names, REST), node.levels, ceiling_bps=node.ceiling_bps)
-        nodes[rest.names] = rest
-        node.children.append(rest)
+def _become_leaf(node: TreeNode) -> None:
+    """Let a node below which nobody is named be a leaf itself."""
+    (rest,) = node.children
+    node.leaves, node.children, node.is_protected = rest.leaves, [], rest.is_protected
 
 
 def _needs(node: TreeNode, step: int, least: int) -> None:

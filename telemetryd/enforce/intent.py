@@ -7,7 +7,7 @@ capacity (:func:`apportion`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from telemetryd.allocate.divide import Allocation
@@ -112,12 +112,17 @@ def members_of(link: str, registry: Registry) -> tuple[str, ...]:
 
 
 def intents(
-    divided: Iterable[tuple[Placed, Allocation]], registry: Registry, overload: int | None = None
+    divided: Iterable[tuple[Placed, Allocation]],
+    registry: Registry,
+    overload: int | None = None,
+    down: Collection[str] = (),
 ) -> list[DeviceIntent]:
     """Return what each device shall do, in the order of their names.
 
     Parameters
     ----------
+    down:
+        Members of link groups that carry nothing: the others share their classes.
     overload:
         Where demands are not known but assumed: how many times its rate a class sends at most.
     """
@@ -125,7 +130,7 @@ def intents(
     for placed, allocation in divided:
         classes = _classes(placed, allocation, registry, overload)
         above = _inner(placed, allocation)
-        members = [registry.link[name] for name in members_of(placed.link, registry)]
+        members = [registry.link[name] for name in members_of(placed.link, registry) if name not in down]
         side = 0 if placed.direction == "in" else 1
         capacities = apportion(placed.capacity_bps, [registry.usable_bps(member)[side] for member in members])
         for member, capacity, own in zip(members, capacities, split(classes, capacities), strict=True):

@@ -123,9 +123,12 @@ class Story:
             made = {path: v for path, v in old.items() if not is_ours(path, old)}
             assert {path: one.config.get(path) for path in made} == made, "what others have is not as it was"
             side = {"old"} if one.config == old else set()
-            side |= {"new"} if {p: v for p, v in one.config.items() if p in new} == new and not (
-                {p for p in one.config if is_ours(p, one.config)} - new.keys()
-            ) else set()
+            side |= (
+                {"new"}
+                if {p: v for p, v in one.config.items() if p in new} == new
+                and not ({p for p in one.config if is_ours(p, one.config)} - new.keys())
+                else set()
+            )
             assert side, f"{one.name} is between: {one.hit}"
             sides.append(side)
             assert dangling(one.config) == []
@@ -206,7 +209,9 @@ def _wanted(story: Story, one: FaultyDevice) -> list[dict[str, dict[int, int]]]:
 
 def _room(story: Story, policy: str) -> int:
     """Return the greatest ceiling of a policy, which is the port's capacity."""
-    found = [value for leaves in (*story.before, *story.wanted) for value in rates(leaves, "pir").get(policy, {}).values()]
+    found = [
+        value for leaves in (*story.before, *story.wanted) for value in rates(leaves, "pir").get(policy, {}).values()
+    ]
     return max(found, default=0)
 
 
@@ -223,7 +228,9 @@ def main(count: int) -> None:
             name = one if not one.startswith("killed: SW") else f"killed: device {one.split()[-1]}"
             hit[name] += 1
             outcomes.setdefault(name, Counter())[story.outcome] += 1
-    print("| injected | times | confirmed | rolled back | unsettled, then recovered | killed, then recovered |\n|---|---:|---:|---:|---:|---:|")
+    print(
+        "| injected | times | confirmed | rolled back | unsettled, then recovered | killed, then recovered |\n|---|---:|---:|---:|---:|---:|"
+    )
     for name, times in sorted(hit.items()):
         row = outcomes[name]
         shown = " | ".join(str(row[one]) for one in ("confirmed", "rolled back", "unsettled", "killed"))
@@ -233,5 +240,3 @@ def main(count: int) -> None:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]))
-
-
