@@ -93,6 +93,8 @@ class Capability:
         Granularity of rates, and the largest bucket.
     interface_ref, commit_confirmed, remark, encodings:
         What is written, and how.
+    reads, origin, state, arbitration:
+        How it is read, what its paths need, what state tells, and whether it arbitrates between writers.
     export_only:
         Why nothing may be written; empty where it may.
     sources:
@@ -119,6 +121,10 @@ class Capability:
     commit_confirmed: bool
     remark: bool
     encodings: tuple[str, ...]
+    reads: str = "get"
+    origin: bool = False
+    state: str = "optional"
+    arbitration: bool = False
     export_only: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
@@ -180,6 +186,10 @@ def resolve(device: Device, registry: Registry, answer: Answer | None, table: Ta
             commit_confirmed=facts["commit_confirmed"],
             remark=facts["remark"],
             encodings=facts["encodings"],
+            reads=facts["reads"],
+            origin=facts["origin"],
+            state=facts["state"],
+            arbitration=facts["arbitration"],
             export_only=tuple(_reasons(device, vendor, model, firmware, answer, facts, table)),
             sources=sources,
         )

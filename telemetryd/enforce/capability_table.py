@@ -84,6 +84,12 @@ class Facts(Entity):
     commit_confirmed: Flag | None = Field(None, description="gNMI extension Commit: it rolls back by itself")
     remark: Flag | None = Field(None, description="a term can set the DSCP")
     encodings: tuple[Encoding, ...] | None = Field(None, min_length=1, description="of a Set, the best first")
+    reads: Literal["get", "once"] | None = Field(None, description="how it is read: Get, or Subscribe ONCE")
+    origin: Flag | None = Field(None, description="paths need the origin openconfig")
+    state: Literal["required", "optional", "unsupported"] | None = Field(
+        None, description="whether state has what config has: always, where the container is served, never"
+    )
+    arbitration: Flag | None = Field(None, description="gNMI extension MasterArbitration: one writer")
 
 
 class Deviation(Entity):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from telemetryd.enforce.device import Device, DeviceError, Reading
 from telemetryd.enforce.diff import STEPS, Difference, Write, apply, diff
 from telemetryd.enforce.journal import Leaf
 from telemetryd.enforce.names import Leaves, Value, is_ours, ours
+from telemetryd.enforce.readback import value_in
 from telemetryd.enforce.settle import leaves_of, with_removed
 
 LOWER: Final = "lower"
@@ -89,6 +90,7 @@ class Prepared:
 def compare_goal(goal: Goal, reading: Reading) -> Prepared:
     """Hold a goal against what a device has."""
     have = reading.config
+    goal = replace(goal, want={path: canonical(value) for path, value in goal.want.items()})
     change = diff(have, goal.want, goal.adopt)
     made = [path for path in goal.made if path in have and path not in goal.want]
     if made:
@@ -130,6 +132,11 @@ def apply_fast(have: Leaves, writes: Iterable[Write]) -> dict[str, Value]:
     if all(write.value is not None for write in writes):
         return {**have, **{write.path: write.value for write in writes if write.value is not None}}
     return apply(have, writes)
+
+
+def canonical(value: Value) -> Value:
+    """Return a value in the form in which it is read back: leaf-lists in order."""
+    return value_in("", value) if isinstance(value, tuple) else value
 
 
 def ours_of(reading: Reading) -> dict[str, Value]:
