@@ -144,7 +144,9 @@ class KernelInterfaces:
     async def _read_links(self, kernel: AsyncIPRoute) -> tuple[_Link, ...]:
         messages = [message async for message in await kernel.link("dump")]
         # In a thread: a driver may take its time to answer.
-        speeds = await asyncio.to_thread(_speeds, [m.get("ifname") for m in messages if m["ifi_type"] == ARPHRD_ETHER])
+        speeds = await asyncio.to_thread(
+            speeds_of, [m.get("ifname") for m in messages if m["ifi_type"] == ARPHRD_ETHER]
+        )
         return tuple(_link(m, speeds) for m in sorted(messages, key=lambda m: m["index"]))
 
     def _close(self) -> None:
@@ -197,7 +199,7 @@ def _type(message: Any) -> str:
     return {ARPHRD_ETHER: "ethernetCsmacd", ARPHRD_LOOPBACK: "softwareLoopback", ARPHRD_PPP: "ppp"}.get(number, "other")
 
 
-def _speeds(names: Iterable[str]) -> dict[str, int]:
+def speeds_of(names: Iterable[str]) -> dict[str, int]:
     """Return the speeds of ports, Mbit/s; those that have none, or do not say, are left out."""
     found = {}
     ethtool = IoctlEthtool()

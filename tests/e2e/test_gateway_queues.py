@@ -1,0 +1,159 @@
+"""The agent's kernel side on a gateway between namespaces: what is made, what is read back, where packets go."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
+
+import pytest
+
+from telemetryd.agent.qos.realiser import KernelQos, named
+from tests import street as case
+from tests.namespaces import missing_tools
+from tests.street import Street, Tree
+
+M = 10**6
+
+pytestmark = pytest.mark.no_twins
+
+
+@pytest.fixture
+def street() -> Iterator[Street]:
+    missing = missing_tools(["ip", "tc", "nft"])
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    with Street() as found:
+        yield found
+
+
+def tree() -> Tree:
+    """Two departments of 50 and 100 Mbit/s on a port of 200, the first with an application of its own."""
+    leaves: Tree = {}
+    for name in ("telemetryd-exam", "telemetryd-hrss", "telemetryd-tax", "telemetryd-rest"):
+        case.queue(leaves, name)
+    case.two_rates(leaves, "telemetryd-out", 1, 200 * M, 200 * M, child="telemetryd-out._port")
+    case.two_rates(leaves, "telemetryd-out._port", 1 << 16 | 0x10, 50 * M, 200 * M, child="telemetryd-out.hrss")
+    case.two_rates(leaves, "telemetryd-out._port", 2 << 16 | 0x11, 100 * M, 150 * M, queue="telemetryd-tax")
+    case.two_rates(leaves, "telemetryd-out._port", 7 << 16 | 0x12, M, 200 * M, queue="telemetryd-rest")
+    case.two_rates(leaves, "telemetryd-out.hrss", 1 << 16 | 0x20, 40 * M, 200 * M, queue="telemetryd-exam")
+    case.two_rates(leaves, "telemetryd-out.hrss", 2 << 16 | 0x21, 10 * M, 200 * M, queue="telemetryd-hrss")
+    case.prefix_set(leaves, 4, "telemetryd-hrss", "10.1.0.0/17", "10.1.128.0/18")
+    case.prefix_set(leaves, 4, "telemetryd-tax", "10.2.0.0/16")
+    case.prefix_set(leaves, 6, "telemetryd-hrss", "2001:db8:1::/64")
+    for family in (4, 6):
+        ends = {"source_address_prefix_set": "telemetryd-hrss"}
+        case.term(
+            leaves, "telemetryd-ipv", family, "30-a", "telemetryd-exam", **ends, protocol=17, destination_port=443
+        )
+        case.term(
+            leaves,
+            "telemetryd-ipv",
+            family,
+            "32-a",
+            "telemetryd-exam",
+            **ends,
+            protocol=17,
+            destination_port="1000..2000",
+        )
+        case.term(leaves, "telemetryd-ipv", family, "50-a", "telemetryd-exam", **ends, dscp_set=(46, 34))
+        case.term(leaves, "telemetryd-ipv", family, "60-a", "telemetryd-hrss", **ends)
+        if family == 4:
+            tax = {"source_address_prefix_set": "telemetryd-tax"}
+            case.term(leaves, "telemetryd-ipv", family, "60-b", "telemetryd-tax", **tax)
+        case.term(leaves, "telemetryd-ipv", family, "99-rest", "telemetryd-rest")
+    case.attach(leaves, "s1", output="telemetryd-out")
+    for interface in ("a1", "b1"):
+        case.attach(leaves, interface, classifier="telemetryd-ipv")
+    return leaves
+
+
+def tell(street: Street, story: Callable[[KernelQos], Awaitable[None]]) -> None:
+    """Run a story on the gateway."""
+
+    async def whole() -> None:
+        with closing(KernelQos()) as kernel:
+            await story(kernel)
+
+    with street.inside():
+        asyncio.run(whole())
+
+
+SEND = """
+import socket, sys
+for line in sys.argv[1:]:
+    family, address, port, dscp, count = line.split(",")
+    kind = socket.AF_INET if family == "4" else socket.AF_INET6
+    with socket.socket(kind, socket.SOCK_DGRAM) as own:
+        if family == "4":
+            own.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, int(dscp) << 2)
+        else:
+            own.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, int(dscp) << 2)
+        for _ in range(int(count)):
+            own.sendto(bytes(100), (address, int(port)))
+"""
+
+
+def packets(street: Street) -> dict[str, int]:
+    """Return the packets of each class of the port as tc counts them."""
+    shown = street.run("g", "tc", "-s", "class", "show", "dev", "s1")
+    return {number: int(count) for number, count in re.findall(r"class htb (\S+) .*\n Sent \d+ bytes (\d+) pkt", shown)}
+
+
+def test_packets_find_their_classes(street: Street) -> None:
+    """By prefix set, port, range of ports and DSCP, of both families; the first term counts; the rest is in the rest."""
+    sent = {
+        "a": {
+            "4,10.9.0.2,443,0,3": "1:20",
+            "4,10.9.0.2,1000,0,5": "1:20",
+            "4,10.9.0.2,2001,46,7": "1:20",
+            "4,10.9.0.2,999,0,11": "1:21",
+            "6,2001:db8:9::2,443,0,13": "1:20",
+            "6,2001:db8:9::2,2000,0,17": "1:20",
+            "6,2001:db8:9::2,53,34,19": "1:20",
+            "6,2001:db8:9::2,53,10,23": "1:21",
+        },
+        "b": {"4,10.9.0.2,443,46,29": "1:11", "6,2001:db8:9::2,443,0,31": "1:12"},
+    }
+
+    async def story(kernel: KernelQos) -> None:
+        leaves = tree()
+        await kernel.realise({}, leaves, leaves.keys())
+        assert await kernel.look() == ()
+        before = packets(street)
+        for where, lines in sent.items():
+            street.run(where, "python3", "-c", SEND, *lines)
+        after = packets(street)
+        counts: dict[str, int] = {}
+        for lines in sent.values():
+            for line, number in lines.items():
+                counts[number] = counts.get(number, 0) + int(line.rpartition(",")[2])
+        assert {number: after[number] - before[number] for number in counts} == counts
+        counted = await kernel.counters()
+        port = "/qos/interfaces/interface[interface-id=s1]/output/queues/queue"
+        assert counted[f"{port}[name=telemetryd-tax]/state/transmit-pkts"] == 29
+        # 100 octets of UDP: 14 of Ethernet, 20 of IPv4, 8 of UDP before them, and 4 behind.
+        assert counted[f"{port}[name=telemetryd-tax]/state/transmit-octets"] == 29 * 146
+        await kernel.realise(leaves, {}, leaves.keys())
+        assert await kernel.read() == {}
+
+    tell(street, story)
+    assert "htb" not in street.run("g", "tc", "qdisc", "show")
+    assert street.run("g", "nft", "list", "ruleset") == ""
+
+
+def test_the_kernel_is_what_was_compiled(street: Street) -> None:
+    """Each object reads back as the model has it; a second realiser that starts later finds nothing to do."""
+
+    async def story(kernel: KernelQos) -> None:
+        leaves = tree()
+        await kernel.realise({}, leaves, leaves.keys())
+        found = await kernel.read()
+        assert kernel._compilation is not None
+        assert found == named(kernel._compilation.state)
+        with closing(KernelQos()) as again:
+            await again.realise(leaves, leaves, ())
+            assert await again.read() == found
+
+    tell(street, story)
