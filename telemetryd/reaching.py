@@ -1,7 +1,7 @@
 """Devices that may be written to: from settings and registry to connections, capabilities and transactions.
 
-A device is written to only if the settings name it (`enforce.gateways`, `enforce.switches`), somebody has proven its model
-and firmware, and it lists openconfig-qos; all others are in shadow, or export-only.
+A device is written to only if the settings name it (`enforce.gateways`, `enforce.switches`), somebody has proven its
+model and firmware, and it lists openconfig-qos; all others are in shadow, or export-only.
 """
 
 from __future__ import annotations

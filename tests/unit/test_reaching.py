@@ -11,13 +11,10 @@ from telemetryd.errors import InputError
 from telemetryd.reaching import Reaching
 from telemetryd.registry.load import load_registry
 from tests.policy_case import write_small_registry
-from tests.unit import registry_case
 
 
 def reaching(tmp_path: Path, enforce: str) -> Reaching:
     registry = Path(write_small_registry(tmp_path))
-    base = registry_case.BASE.replace("profile: h3c\n", "profile: h3c\n    gnmi: {endpoint: 127.0.0.1:9339}\n", 1)
-    (registry / "a.yaml").write_text(base, encoding="utf-8")
     loaded = parse_settings(f"version: 1\nregistry: {registry}\nenforce: {enforce}\n", str(tmp_path / "t.yaml"), {})
     return Reaching(loaded.settings, load_registry(registry), loaded.document.where)
 
@@ -31,7 +28,8 @@ def test_devices_are_in_shadow_unless_they_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match='no device "CR1" - '):
         found.open("CR1")
     assert found.find("CR1") is None
-    named = reaching(tmp_path, "{switches: [CR01], change_percent: 50}")
+    (tmp_path / "other").mkdir()
+    named = reaching(tmp_path / "other", "{switches: [CR01], change_percent: 50}")
     assert named.open("CR01").name == "CR01"
     assert named.limits.change_percent == 50
     assert named.device("CR01").traits.is_switch
