@@ -1,5 +1,7 @@
 # Split what an HTTP/2 connection receives into gRPC messages and control frames: class DataSplitter. The twin is
 # telemetryd/ingest/gnmi/http2_data_reference.py, which says what the steps mean and draws the frames.
+#
+# There are hundreds of connections, most of which receive little at a time: buffers begin small and grow by what comes.
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy, memmove
 
@@ -25,7 +27,11 @@ cdef enum:
     END_STREAM = 0x1
     PADDED = 0x8
     GROW = 7                       # the payload needs more room
-    FIRST_PAYLOAD = 1 << 20        # octets
+    GROW_LISTS = 8                 # more messages are whole than can be listed
+    FIRST_INPUT = 32 << 10         # octets; a frame and the header of the next one fit
+    FIRST_PAYLOAD = 16 << 10
+    LARGE_PAYLOAD = 1 << 20        # it is given back when it is not needed any more
+    FIRST_MESSAGES = 256
 
 cdef uint32_t MAX_FRAME = _twin.MAX_FRAME
 cdef Py_ssize_t INPUT_OCTETS = _twin.INPUT_OCTETS
@@ -46,16 +52,16 @@ cdef class DataSplitter:
     cdef Py_ssize_t filled, taken, n
     cdef uint32_t stream, left
     cdef bint ends, is_full                  # whether whole messages wait that were not listed
+    cdef bint is_short                       # whether the last read filled the input
     cdef int64_t flow
 
     def __cinit__(self, Py_ssize_t max_message_octets):
         if not 0 < max_message_octets < <Py_ssize_t>1 << 31:
             raise ValueError("a message has 1 to 2^31 - 1 octets")
         self.longest = max_message_octets
-        self.input_array, self.payload_array = np.zeros(INPUT_OCTETS, np.uint8), np.zeros(FIRST_PAYLOAD, np.uint8)
-        self.offsets, self.lengths = np.zeros(MAX_MESSAGES, np.int64), np.zeros(MAX_MESSAGES, np.int64)
+        self.input_array, self.payload_array = np.zeros(FIRST_INPUT, np.uint8), np.zeros(FIRST_PAYLOAD, np.uint8)
         self.input, self.payload = self.input_array, self.payload_array
-        self.offset, self.length = self.offsets, self.lengths
+        self.have_lists(FIRST_MESSAGES)
         self.control = b""
 
     def room(self):
@@ -64,13 +70,19 @@ cdef class DataSplitter:
             memmove(&self.input[0], &self.input[self.start], self.end - self.start)
             self.end -= self.start
             self.start = 0
+        if self.is_short and self.input.shape[0] < INPUT_OCTETS:
+            larger = np.zeros(min(4 * self.input.shape[0], INPUT_OCTETS), np.uint8)
+            larger[:self.end] = self.input_array[:self.end]
+            self.input_array = self.input = larger
+        self.is_short = False
         return memoryview(self.input_array)[self.end:]
 
     def received(self, Py_ssize_t n):
         """Take note of ``n`` octets that were written to the start of :meth:`room`."""
-        if n < 0 or n > INPUT_OCTETS - self.end:
+        if n < 0 or n > self.input.shape[0] - self.end:
             raise ValueError("more was received than there was room for")
         self.end += n
+        self.is_short = self.end == self.input.shape[0]
 
     def open(self, uint32_t stream):
         """Take this stream's DATA frames from now on."""
@@ -87,9 +99,12 @@ cdef class DataSplitter:
         while True:
             with nogil:
                 status = self.advance()
-            if status != GROW:
+            if status == GROW:
+                self.grow(min(<Py_ssize_t>self.left, self.end - self.start))
+            elif status == GROW_LISTS:
+                self.have_lists(4 * self.offset.shape[0])
+            else:
                 break
-            self.grow(min(<Py_ssize_t>self.left, self.end - self.start))
         if status == CONTROL:
             octets = FRAME_HEADER + (load32(&self.input[self.start]) >> 8)
             self.control = bytes(memoryview(self.input_array)[self.start:self.start + octets])
@@ -100,12 +115,17 @@ cdef class DataSplitter:
     def append(self, const uint8_t[::1] payload not None):
         """Take the payload of a DATA frame that came without its padding; return WAIT, FULL or what is wrong."""
         cdef Py_ssize_t octets = payload.shape[0]
+        cdef int status
         if octets:
             if self.filled + octets > self.payload.shape[0]:
                 self.grow(octets)
             memcpy(&self.payload[self.filled], &payload[0], octets)
             self.filled += octets
-        return STEPS[self.list_messages()]
+        status = self.list_messages()
+        while status == GROW_LISTS:
+            self.have_lists(4 * self.offset.shape[0])
+            status = self.list_messages()
+        return STEPS[status]
 
     def messages(self):
         """Return the whole messages since :meth:`release`: a buffer, and where in it they are, shape (n,) each."""
@@ -118,6 +138,10 @@ cdef class DataSplitter:
                 memmove(&self.payload[0], &self.payload[self.taken], self.filled - self.taken)
             self.filled -= self.taken
             self.taken = 0
+            if self.payload.shape[0] > LARGE_PAYLOAD and self.filled < FIRST_PAYLOAD:
+                smaller = np.zeros(FIRST_PAYLOAD, np.uint8)
+                smaller[:self.filled] = self.payload_array[:self.filled]
+                self.payload_array = self.payload = smaller
         self.n = 0
 
     def take_flow(self):
@@ -132,9 +156,20 @@ cdef class DataSplitter:
     cdef int grow(self, Py_ssize_t octets) except -1:
         """Have room for so many octets more. They are bounded: a message that is too long is refused by its header."""
         cdef object larger
-        larger = np.zeros(2 * (self.filled + octets), np.uint8)
+        cdef Py_ssize_t needed = self.filled + octets
+        larger = np.zeros(min(2 * needed, max(needed, self.longest + MESSAGE_HEADER + INPUT_OCTETS)), np.uint8)
         larger[:self.filled] = self.payload_array[:self.filled]
         self.payload_array = self.payload = larger
+        return 0
+
+    cdef int have_lists(self, Py_ssize_t messages) except -1:
+        """Have room to list so many messages, MAX_MESSAGES at most."""
+        cdef object offsets = np.zeros(min(messages, MAX_MESSAGES), np.int64)
+        cdef object lengths = np.zeros(min(messages, MAX_MESSAGES), np.int64)
+        if self.n:
+            offsets[:self.n], lengths[:self.n] = self.offsets[:self.n], self.lengths[:self.n]
+        self.offsets = self.offset = offsets
+        self.lengths = self.length = lengths
         return 0
 
     cdef int advance(self) noexcept nogil:
@@ -193,9 +228,9 @@ cdef class DataSplitter:
                 return OVERSIZED
             if self.filled - self.taken < MESSAGE_HEADER + length:
                 return WAIT
-            if self.n == MAX_MESSAGES:
+            if self.n == self.offset.shape[0]:
                 self.is_full = True
-                return FULL
+                return FULL if self.n == MAX_MESSAGES else GROW_LISTS
             self.offset[self.n], self.length[self.n] = self.taken + MESSAGE_HEADER, length
             self.n += 1
             self.taken += MESSAGE_HEADER + length

@@ -21,7 +21,7 @@ from telemetryd.ingest.gnmi.transport import Endpoint
 from telemetryd.schema import UpdateBatch
 from telemetryd.subscriber import Subscriber
 from telemetryd.targets import COUNTERS_PATH, STATE_PATHS, TargetPlan
-from tests.gnmi_fleet import Fleet
+from tests.gnmi_fleet import HOST, Fleet
 
 SECOND_NS: Final = 1_000_000_000
 #: The counter that is checked: the first one of the simulated interfaces.
@@ -76,7 +76,7 @@ class Collector:
         )
         plans = [
             TargetPlan(
-                Wanted(str(number), Endpoint("127.0.0.1", port, transport=transport), asked),
+                Wanted(str(number), Endpoint(HOST, port, transport=transport), asked),
                 Login(),
                 is_received_time=False,
                 counter_bits=64,

@@ -29,6 +29,8 @@ from telemetryd.agent.source import Source
 from telemetryd.observe import log
 
 DEADLINE_S = 60
+#: Where they listen: whoever connects to them does so from 127.0.0.1, and takes no port that one of them is to have again.
+HOST = "127.0.0.2"
 
 
 class Target:
@@ -49,7 +51,7 @@ class Target:
                 self._source = ConfigSource(self._source, realiser)
                 self._running = Running(self._source, realiser)
         assert self._source is not None
-        self.server = AgentServer(self._source, "127.0.0.1", self.port, None, running=self._running)
+        self.server = AgentServer(self._source, HOST, self.port, None, running=self._running)
         self._task = asyncio.create_task(self.server.run())
         started = asyncio.create_task(self.server.started.wait())
         await asyncio.wait((self._task, started), return_when=asyncio.FIRST_COMPLETED)

@@ -1,7 +1,8 @@
 """Windows of interfaces and queues: the growth between two readings is spread over the spans between them, evenly.
 
-A span is closed when every feed that is alive has told of all of it, or when it has waited for long enough. What comes
-for a span that is closed is counted and left out. Shares are whole numbers and add up to the growth exactly.
+A span is closed when every feed that is alive has told of all of it, or when it has waited for long enough. A feed is
+alive for some of its own intervals: one that is gone holds the others up for no longer. What comes for a span that is
+closed is counted and left out. Shares are whole numbers and add up to the growth exactly.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ SECOND_NS: Final = 1_000_000_000
 SPAN_NS: Final = 10 * SECOND_NS
 #: What is under way when a span ends has so long to come, though everybody seems to have told of it.
 LEAST_WAIT_NS: Final = SECOND_NS
+#: A feed is waited for so many of its intervals after its last reading, and for so long at least: targets reconnect.
+PATIENCE: Final = 2.5
+LEAST_PATIENCE_NS: Final = 15 * SECOND_NS
 #: Coverage of two feeds of an interface is the same if it differs by less: then the source decides.
 SAME_COVERAGE: Final = 10
 
@@ -57,7 +61,7 @@ class InterfaceWindows:
     feeds:
         What the numbers of feeds stand for.
     hold_ns:
-        How long a span waits at most after its end; a feed that has been silent for so long is not waited for.
+        How long a span waits at most after its end.
     begin_ns:
         Spans that begin earlier are left out.
 
@@ -74,6 +78,7 @@ class InterfaceWindows:
         self._open: dict[int, list[_Chunk]] = {}
         self._told_ns = np.zeros((64, 2), np.int64)  # until when each feed has told, by lane, shape (feeds, 2)
         self._heard_ns = np.zeros((64, 2), np.int64)  # and when that was
+        self._patience_ns = np.zeros((64, 2), np.int64)  # and how long it is waited for from then on
 
     def add(self, growth: Mapping[str, NDArray[Any]], offset_ns: NDArray[np.int64], now_ns: int) -> None:
         """Take growth.
@@ -89,7 +94,7 @@ class InterfaceWindows:
         """
         span_ns = self._span_ns
         begin, end = growth["start_ns"] + offset_ns, growth["end_ns"] + offset_ns
-        self._note(growth["feed"], _LANE[growth["counter"]], end, now_ns)
+        self._note(growth["feed"], _LANE[growth["counter"]], begin, end, now_ns)
         first, last = begin // span_ns, (end - 1) // span_ns
         self.late += int(((first < self._oldest) & (self._begin < self._oldest)).sum())
         first = np.maximum(first, self._oldest)
@@ -113,8 +118,10 @@ class InterfaceWindows:
     def close(self, now_ns: int, *, is_last: bool = False) -> list[CounterWindow]:
         """Return the windows that are complete, or have waited for long enough, in order; all of them at the end."""
         until_ns = now_ns - LEAST_WAIT_NS
-        heard, told = self._heard_ns[: len(self._feeds)], self._told_ns[: len(self._feeds)]
-        is_alive = heard > now_ns - self.hold_ns
+        heard, told, patience = (
+            column[: len(self._feeds)] for column in (self._heard_ns, self._told_ns, self._patience_ns)
+        )
+        is_alive = heard > now_ns - np.minimum(patience, self.hold_ns)
         if is_alive.any():
             until_ns = min(until_ns, int(told[is_alive].min()))
         until_ns = max(until_ns, now_ns - self.hold_ns)
@@ -132,15 +139,22 @@ class InterfaceWindows:
         """Nothing that ends by this time is still to come."""
         return self._oldest * self._span_ns
 
-    def _note(self, feeds: NDArray[Any], lanes: NDArray[np.int64], end_ns: NDArray[np.int64], now_ns: int) -> None:
+    def _note(self, feeds: _Array, lanes: _Array, begin_ns: _Array, end_ns: _Array, now_ns: int) -> None:
         missing = len(self._feeds) - len(self._told_ns)
         if missing > 0:
             more = np.zeros((max(missing, len(self._told_ns)), 2), np.int64)
             self._told_ns = np.concatenate((self._told_ns, more))
             self._heard_ns = np.concatenate((self._heard_ns, more))
+            self._patience_ns = np.concatenate((self._patience_ns, more))
         has_lane = lanes >= 0
         place = feeds[has_lane], lanes[has_lane]
         np.maximum.at(self._told_ns, place, end_ns[has_lane])
+        # Some devices collect readings, and send those of a minute at once.
+        silent_ns = np.where(self._heard_ns[place] > 0, now_ns - self._heard_ns[place], 0)
+        interval_ns = np.maximum((end_ns - begin_ns)[has_lane], silent_ns)
+        patience_ns = np.maximum((PATIENCE * interval_ns).astype(np.int64), LEAST_PATIENCE_NS)
+        self._patience_ns[place] = 0
+        np.maximum.at(self._patience_ns, place, patience_ns)
         self._heard_ns[place] = now_ns
 
     @staticmethod

@@ -12,7 +12,7 @@ from telemetryd.ingest.gnmi.path import parse, to_proto
 from telemetryd.proto import gnmi_pb2
 from tests.agent_setting import qos, set_request
 from tests.gnmi_client import TIMEOUT_S, endpoint
-from tests.gnmi_fleet import Fleet
+from tests.gnmi_fleet import HOST, Fleet
 
 pytestmark = pytest.mark.no_twins
 
@@ -26,7 +26,9 @@ def test_targets_that_can_be_set() -> None:
     """A tree for each, another rate for each; a target that was cut off has it still."""
 
     async def ask(port: int, method: str, request: gnmi_pb2.SetRequest | gnmi_pb2.GetRequest) -> bytes:
-        return await unary(endpoint(port, "grpc"), f"/gnmi.gNMI/{method}", request.SerializeToString(), TIMEOUT_S)
+        return await unary(
+            endpoint(port, "grpc", host=HOST), f"/gnmi.gNMI/{method}", request.SerializeToString(), TIMEOUT_S
+        )
 
     async def rate(port: int) -> int:
         request = gnmi_pb2.GetRequest(path=[to_proto(parse(CIR))], encoding=gnmi_pb2.JSON_IETF)

@@ -20,6 +20,8 @@ if is_disabled():
 from telemetryd._ext import http2_data as compiled
 
 LONGEST = 3000
+#: What every splitter has room for beside a frame that is not whole.
+AT_ONCE = 16_000
 MESSAGE = st.integers(0, 3200).map(lambda n: message(b"m" * n)) | st.binary(max_size=12)
 FRAMES = st.one_of(
     st.lists(MESSAGE, max_size=6).map(lambda messages: data(b"".join(messages)[:16384])),
@@ -35,7 +37,7 @@ FRAMES = st.one_of(
 def split(module: ModuleType, octets: bytes, cuts: list[int], opened_at: int) -> list[Any]:
     """Return everything that a splitter does with octets that are received in pieces."""
     splitter, seen = module.DataSplitter(LONGEST), []
-    edges = sorted({0, len(octets), *(cut % (len(octets) + 1) for cut in cuts)})
+    edges = sorted({0, len(octets), *range(0, len(octets), AT_ONCE), *(cut % (len(octets) + 1) for cut in cuts)})
     for number, (start, end) in enumerate(pairwise(edges)):
         if number == opened_at:
             splitter.open(1)
@@ -73,12 +75,68 @@ def test_compiled_equals_twin(frames: list[bytes], cuts: list[int], opened_at: i
 @pytest.mark.parametrize("module", [compiled, twin])
 def test_more_messages_than_are_listed_at_a_time(module: ModuleType) -> None:
     """Nothing is lost where a read brings more messages than the list holds."""
-    octets = b"".join(data(message(b"") * 3000) for _ in range(6))
-    seen = split(module, octets, [], 0)
-    held = [one for entry in seen for one in entry[1]]
-    assert held == [b""] * 18_000
-    assert int(module.Step.FULL) in [entry[0] for entry in seen]
-    assert sum(entry[2] for entry in seen) == 18_000 * 5
+    octets = b"".join(data(message(b"") * 3000) for _ in range(30))
+    splitter, steps, held, flow = module.DataSplitter(LONGEST), set(), 0, 0
+    splitter.open(1)
+    while octets:
+        room = splitter.room()
+        n = min(len(room), len(octets))
+        room[:n], octets = octets[:n], octets[n:]
+        splitter.received(n)
+        while True:
+            steps.add(step := splitter.step())
+            _, _, lengths = splitter.messages()
+            assert not any(lengths)
+            held += len(lengths)
+            splitter.release()
+            flow += splitter.take_flow()
+            if step is module.Step.WAIT:
+                break
+    assert steps == {module.Step.WAIT, module.Step.FULL}
+    assert (held, flow) == (90_000, 90_000 * 5)
+
+
+@pytest.mark.parametrize("module", [compiled, twin])
+def test_long_messages_come_whole(module: ModuleType) -> None:
+    """A message of many frames, with little ones around it, is what was sent; reads are as large as they may be."""
+    long = bytes(range(256)) * 12_000
+    sent = [b"a", long, b"b", long[::-1], b""]
+    octets = b"".join(message(one) for one in sent)
+    octets = b"".join(data(octets[at : at + 16_384]) for at in range(0, len(octets), 16_384))
+    splitter, held = module.DataSplitter(4 << 20), []
+    splitter.open(1)
+    while octets:
+        room = splitter.room()
+        n = min(len(room), len(octets))
+        room[:n], octets = octets[:n], octets[n:]
+        splitter.received(n)
+        assert splitter.step() is module.Step.WAIT
+        buffer, offsets, lengths = splitter.messages()
+        held += [buffer[at : at + size].tobytes() for at, size in zip(offsets.tolist(), lengths.tolist(), strict=True)]
+        splitter.release()
+    assert held == sent
+    assert not splitter.has_part()
+
+
+def test_buffers_grow_with_what_comes_and_are_given_back() -> None:
+    """A connection that receives little needs little memory, also after a long message: there are hundreds of them."""
+
+    def held() -> int:
+        return sum(column.base.nbytes for column in splitter.messages()) + len(splitter.room())
+
+    splitter = compiled.DataSplitter(8 << 20)
+    splitter.open(1)
+    assert held() < 64 << 10
+    octets = message(bytes(5 << 20))
+    for at in range(0, len(octets), 16_384):
+        piece = data(octets[at : at + 16_384])
+        splitter.room()[: len(piece)] = piece
+        splitter.received(len(piece))
+        assert splitter.step() is compiled.Step.WAIT
+    assert splitter.messages()[2].tolist() == [5 << 20]
+    assert 5 << 20 < held() < 12 << 20
+    splitter.release()
+    assert held() < 64 << 10
 
 
 @pytest.mark.parametrize("module", [compiled, twin])

@@ -14,7 +14,7 @@ from telemetryd.agent.interfaces import COUNTERS
 from telemetryd.store.counter_query import interfaces
 from telemetryd.store.embedded import Store
 from tests.daemon_process import DaemonProcess
-from tests.gnmi_fleet import Fleet
+from tests.gnmi_fleet import HOST, Fleet
 
 pytestmark = pytest.mark.no_twins
 
@@ -47,8 +47,7 @@ def test_counters_reach_the_store(tmp_path: Path) -> None:
     (registry / "city.yaml").write_text(json.dumps({"version": 1, "city": {"name": "small"}, "devices": devices}))
     with Fleet(len(DEVICES), INTERFACES) as fleet:
         targets = [
-            {"name": name, "address": "127.0.0.1", "port": port}
-            for name, port in zip(DEVICES, fleet.ports, strict=True)
+            {"name": name, "address": HOST, "port": port} for name, port in zip(DEVICES, fleet.ports, strict=True)
         ]
         gnmi = {"sample_interval": "1 s", "insecure": True, "targets": targets[:2]}
         with DaemonProcess(tmp_path, registry, {"gnmi": gnmi}) as daemon:

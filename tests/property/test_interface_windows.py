@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -91,14 +92,51 @@ def test_a_span_waits_for_those_who_are_alive() -> None:
     add(quick, 30, 30)
     add(quick, 40, 40)
     assert windows.close(NOW_NS + 41 * SECOND_NS) == []
-    (window,) = windows.close(NOW_NS + 86 * SECOND_NS)[:1]  # the slow one is silent
+    (window,) = windows.close(NOW_NS + 63 * SECOND_NS)[:1]  # the slow one is silent
     assert by_name(window, "covered_ns") == {("sw1", "quick"): SPAN_NS, ("sw1", "slow"): SPAN_NS // 2}
     add(slow, 35, 90)
     assert windows.late == 1
 
 
+@pytest.mark.parametrize(("every_s", "waits_s"), [(1, 15), (5, 15), (10, 25), (30, 75), (60, 90)])
+def test_a_feed_that_is_gone_holds_the_others_up_for_some_of_its_intervals(every_s: int, waits_s: int) -> None:
+    """Its last reading is waited for 2.5 intervals, 15 s at least and as long as a span may wait at most; then no more."""
+    feeds = Feeds(Ports())
+    there, gone = (feeds.number(Feed(GNMI, name, "eth0")) for name in ("there", "gone"))
+    windows = InterfaceWindows(feeds, 90 * SECOND_NS)
+    closed_at: dict[int, int] = {}
+    for now in range(400):
+        for feed, until in ((there, 400), (gone, 120)):
+            step = 1 if feed == there else every_s
+            if now and now % step == 0 and now <= until:
+                one = rows((feed, Counter.IN_OCTETS, now - step, now, 1, 0))
+                windows.add(one, none(one), NOW_NS + now * SECOND_NS)
+        for window in windows.close(NOW_NS + now * SECOND_NS):
+            closed_at[(window.start_ns - NOW_NS) // SECOND_NS] = now
+    assert max(closed_at[start] - start for start in range(120, 370, 10)) <= max(waits_s + 1, 12)
+    assert closed_at[360] == 371
+    assert windows.late <= 1  # the first reading: nobody knew of the feed before
+
+
+def test_a_device_that_sends_the_readings_of_a_minute_at_once_is_waited_for() -> None:
+    """What counts is how often a feed is heard of, where it collects what it tells."""
+    feeds = Feeds(Ports())
+    lively, batched = (feeds.number(Feed(GNMI, name, "eth0")) for name in ("lively", "batched"))
+    windows = InterfaceWindows(feeds, 90 * SECOND_NS)
+    for now in range(1, 601):
+        growth = [(lively, Counter.IN_OCTETS, now - 1, now, 1, 0)]
+        if now % 60 == 0:
+            growth += [(batched, Counter.IN_OCTETS, at, at + 10, 1, 0) for at in range(now - 60, now, 10)]
+        one = rows(*growth)
+        windows.add(one, none(one), NOW_NS + now * SECOND_NS)
+        windows.close(NOW_NS + now * SECOND_NS)
+        if now == 180:
+            before = windows.late  # before it was known how the device is
+    assert windows.late == before
+
+
 def test_two_sources_of_one_interface_count_once() -> None:
-    """The feed that tells of more of a span is taken, gNMI's where both tell of the same; queues are no interfaces, and have windows of their own."""
+    """The feed that tells of more of a span is taken, gNMI's where both tell of the same; queues have their own."""
     feeds = Feeds(Ports(by_index={("sw1", 7): "eth7"}, speeds_bps={("sw1", "eth7"): 1e9}))
     by_gnmi, by_sflow = feeds.number(Feed(GNMI, "sw1", "eth7")), feeds.number(Feed(SFLOW, "sw1", 7))
     queue = feeds.number(Feed(GNMI, "sw1", "eth7", "q0"))
