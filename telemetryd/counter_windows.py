@@ -1,6 +1,6 @@
 """Windows of counters: what interfaces, queues and components had in a span, one class a kind.
 
-Every kind goes the same way, by its layout: roll-ups, backlog, store and outputs.
+Every kind goes the same way, by its layout: roll-ups, backlog, store and outputs. So do estimates of demand.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 
 from numpy.typing import NDArray
 
-from telemetryd.schema import COMPONENT_COLUMNS, INTERFACE_COLUMNS, QUEUE_COLUMNS, Column
+from telemetryd.schema import COMPONENT_COLUMNS, DEMAND_COLUMNS, INTERFACE_COLUMNS, QUEUE_COLUMNS, Column
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,10 @@ INTERFACE_LAYOUT: Final = Layout(
 QUEUE_LAYOUT: Final = Layout("queue", ("device", "interface", "queue"), QUEUE_COLUMNS)
 COMPONENT_LAYOUT: Final = Layout(
     "component", ("device", "component"), COMPONENT_COLUMNS, largest=("temperature_largest", "cpu_largest")
+)
+
+DEMAND_LAYOUT: Final = Layout(
+    "demand", ("link", "direction", "department", "application"), DEMAND_COLUMNS, largest=("demand_largest",)
 )
 
 
@@ -87,7 +91,14 @@ class ComponentWindow(CounterWindow):
     layout = COMPONENT_LAYOUT
 
 
+class DemandWindow(CounterWindow):
+    """What the classes of links demanded, as it was estimated."""
+
+    __slots__ = ()
+    layout = DEMAND_LAYOUT
+
+
 #: Kind -> its windows.
 COUNTER_WINDOWS: Final[dict[str, type[CounterWindow]]] = {
-    one.layout.kind: one for one in (InterfaceWindow, QueueWindow, ComponentWindow)
+    one.layout.kind: one for one in (InterfaceWindow, QueueWindow, ComponentWindow, DemandWindow)
 }

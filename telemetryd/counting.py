@@ -52,6 +52,8 @@ MOST_STALE: Final = 4
 #: Batches of counters samples that wait for a turn; beyond it the oldest are lost, counted.
 WAITING: Final = 256
 
+#: The kinds of windows that are made here.
+KINDS: Final = ("interface", "queue", "component")
 #: Takes growth (:data:`telemetryd.schema.GROWTH_COLUMNS`), our clock less the device's by feed, and the feeds.
 OnGrowth = Callable[[Mapping[str, NDArray[Any]], NDArray[np.int64], Feeds], None]
 
@@ -343,8 +345,8 @@ class Counting(Component):
     def _catch_up(self) -> None:
         """Go on with the roll-ups that an earlier run left open, from the shorter windows that it stored."""
         try:
-            self._stored_until = stored_until(self._store)
-            parts = stored_parts(self._store, self._stored_until)
+            self._stored_until = stored_until(self._store, KINDS)
+            parts = stored_parts(self._store, KINDS, self._stored_until)
         except StoreError as error:
             self._log.warning(
                 "cannot read the counters of earlier runs: roll-ups that are open are partial", reason=error

@@ -43,6 +43,7 @@ from telemetryd.serve.alert_rows import alert_rows
 from telemetryd.serve.components import ControlService, Updates, Watchdog
 from telemetryd.serve.control import ControlServer
 from telemetryd.serve.coverage_rows import coverage_rows
+from telemetryd.serve.demand_rows import demand_rows
 from telemetryd.serve.gate import Peer
 from telemetryd.serve.http import HttpServer
 from telemetryd.serve.loss import LossCounts
@@ -134,7 +135,12 @@ class Daemon:
         )
         self._alerts = Alerts(configuration.alerts, self._telemetry)
         self._demanding = Demanding(
-            configuration.policies, configuration.registry, settings.demand, lambda: self._telemetry().received
+            configuration.policies,
+            configuration.registry,
+            settings.demand,
+            lambda: self._telemetry().received,
+            self._take_counters,
+            store=settings.store.path,
         )
         self._updates = Updates(configuration.registry, self._receiver.counters, self._overall)
         watchdog = Watchdog(notifier, self._receiver.is_alive, self._status_line)
@@ -229,6 +235,7 @@ class Daemon:
                 live.agents if live is not None else {},
                 self._configuration.registry,
             ),
+            "demand": demand_rows(self._demanding.latest()),
         }
 
     async def reload(self, peer: Peer | None = None) -> ReloadResult:
@@ -327,6 +334,7 @@ class Daemon:
             counting=self._counting.counters(),
             coverages=self._reconciling.coverages(),
             reconciled=self._reconciling.counts(),
+            demand=self._demanding.counters(),
             health=self._health(),
             reloads=dict(self._reloads),
             started_ns=self._started_ns,

@@ -1,7 +1,7 @@
 """Demand as a component: windows in, and once a period what is demanded of every link that a policy rules.
 
     windows (receive) --> usage of each class --> estimate --> damping --> DemandTable --> control loop, status, metrics
-                                ^
+                                ^                                              +--> windows of 10 s and more --> store
     shares in force, drops of queues, members that are down: from whoever reads and writes the devices
 
 Windows come from the engine's thread; the work is done in a thread of the loop, once a period is complete. A period is
@@ -17,8 +17,13 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import ClassVar, Final
+from pathlib import Path
+from typing import Any, ClassVar, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from telemetryd.aggregate.counter_rollup import SPANS_NS, CounterRollUp
 from telemetryd.allocate.demand import DemandSettings as EstimateSettings
 from telemetryd.allocate.demand_file import Demand
 from telemetryd.allocate.stability import StabilitySettings
@@ -26,11 +31,14 @@ from telemetryd.assure.guarantees import Node
 from telemetryd.assure.link_demand import LinkDemand, LinkFollower, Shares
 from telemetryd.component import Component, wait
 from telemetryd.config.settings_demand import DemandSettings
+from telemetryd.counter_windows import DEMAND_LAYOUT, CounterWindow, DemandWindow
+from telemetryd.errors import StoreError
 from telemetryd.observe.health import Health, degraded
 from telemetryd.observe.log import Log
 from telemetryd.policy.loaded import Policies
 from telemetryd.registry.models import Registry
-from telemetryd.schema import UsageWindow
+from telemetryd.schema import DEMAND_COLUMNS, UsageWindow
+from telemetryd.store.counted import stored_parts, stored_until
 
 SECOND_NS: Final = 1_000_000_000
 #: So long after its end a period is over though its last window did not come: windows are closed two seconds late.
@@ -42,6 +50,8 @@ WAITING: Final = 300
 TURN_S: Final = 1.0
 #: Links that health names; the others are counted.
 NAMED: Final = 5
+#: Lengths of the windows that are stored, ns.
+LEVELS: Final = (10 * SECOND_NS, *SPANS_NS)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -118,6 +128,10 @@ class Demanding(Component):
         How.
     received:
         Agent address -> datagrams that came since the start; tells silent devices from idle links.
+    put:
+        Takes windows of estimates, in the order of their end; never waits.
+    store:
+        Directory of the embedded store, which has the windows of earlier runs; None: there are none.
     clock:
         Wall clock in ns.
     """
@@ -130,11 +144,13 @@ class Demanding(Component):
         registry: Registry,
         settings: DemandSettings,
         received: Callable[[], Mapping[str, int]] = dict,
+        put: Callable[[CounterWindow], None] = lambda window: None,
         *,
+        store: Path | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         super().__init__()
-        self._received, self._clock = received, clock
+        self._received, self._put, self._store, self._clock = received, put, store, clock
         self._log = Log(self.name)
         self._lock = threading.Lock()  # windows come from a thread
         self._waiting: deque[UsageWindow] = deque()
@@ -149,6 +165,7 @@ class Demanding(Component):
         self._devices: dict[str, tuple[str, ...]] = {}
         self._heard: dict[str, tuple[int, int]] = {}  # device -> (datagrams, when that grew last)
         self._registry, self._period_ns = registry, settings.period
+        self._roll_up = CounterRollUp(spans_of(settings.period))
         self._end_ns = 0  # of the period that is open, 0 before the first window
         self._configure(policies, registry, settings)
 
@@ -204,6 +221,7 @@ class Demanding(Component):
     async def run(self) -> None:
         """Estimate until stopped."""
         self._loop = asyncio.get_running_loop()
+        await asyncio.to_thread(self._catch_up)
         self.started.set()
         while not self.stopping.is_set():
             self._wake.clear()
@@ -212,6 +230,8 @@ class Demanding(Component):
                 await asyncio.to_thread(self._configure, policies, registry, settings)
             for table in await asyncio.to_thread(self._work):
                 self._table = table
+                for window in self._windows(table):
+                    self._put(window)
                 for callback in self._callbacks:
                     callback(table)
             await wait(self._wake, TURN_S)
@@ -243,6 +263,7 @@ class Demanding(Component):
         self._estimate, self._damping = estimate_settings(settings), stability_settings(settings)
         if settings.period != self._period_ns:
             self._period_ns, self._end_ns = settings.period, 0
+            self._roll_up = CounterRollUp(spans_of(settings.period))
             before = {}  # steps of another length
         followers = {}
         for policy, link, direction in policies.ruled() if policies is not None else ():
@@ -310,6 +331,25 @@ class Demanding(Component):
         self._stale_periods += len(table.stale())
         return table
 
+    def _windows(self, table: DemandTable) -> list[CounterWindow]:
+        """Return the windows to be stored that a table completes."""
+        window = demand_window(table)
+        longer = self._roll_up.add(window) if window.names else []
+        longer += self._roll_up.until(table.end_ns)
+        return [*([window] if window.span_ns in LEVELS and window.names else []), *longer]
+
+    def _catch_up(self) -> None:
+        """Go on with the roll-ups that an earlier run left open, from the shorter windows that it stored."""
+        if self._store is None:
+            return
+        try:
+            until = stored_until(self._store, (DEMAND_LAYOUT.kind,))
+            parts = stored_parts(self._store, (DEMAND_LAYOUT.kind,), until)
+        except StoreError as error:
+            self._log.warning("cannot read demands of earlier runs: roll-ups that are open are partial", reason=error)
+            return
+        self._roll_up.resume(parts)
+
     def _silent(self) -> Collection[str]:
         """Return the devices of which no datagram comes any more; those that were never heard are not among them."""
         now_ns, received = self._clock(), self._received()
@@ -322,6 +362,42 @@ class Demanding(Component):
             elif before and now_ns - since_ns >= SILENT_NS:
                 silent.append(device)
         return silent
+
+
+def spans_of(period_ns: int) -> tuple[int, ...]:
+    """Return the lengths of the windows that estimates of such periods are rolled up to."""
+    return tuple(span_ns for span_ns in LEVELS if span_ns > period_ns and span_ns % period_ns == 0)
+
+
+def demand_window(table: DemandTable) -> DemandWindow:
+    """Make the window of a period: the classes that sent or demand anything, of links that are not stale."""
+    names: list[tuple[str, ...]] = []
+    columns: dict[str, list[NDArray[Any]]] = {column.name: [] for column in DEMAND_COLUMNS}
+    span_ns = table.end_ns - table.start_ns
+    for link in table.links:
+        if link.stale:
+            continue
+        chosen = np.flatnonzero((link.usage_bps > 0) | (link.demand_bps > 0) | (link.damped_bps > 0))
+        names += [(link.link, link.direction, *link.keys[number]) for number in chosen.tolist()]
+        seconds = span_ns / SECOND_NS
+        values = {
+            "samples": link.samples,
+            **{f"{name}_bits": getattr(link, f"{name}_bps") * seconds for name in ("usage", "demand", "damped")},
+            "demand_largest": link.demand_bps,
+            "covered_ns": np.full(len(link.keys), span_ns),
+            "censored_ns": np.where(link.censored, span_ns, 0),
+            "flags": link.causes,
+        }
+        for name, column in values.items():
+            columns[name].append(column[chosen])
+    joined = {
+        column.name: np.concatenate(columns[column.name]).astype(column.dtype)
+        if columns[column.name]
+        else np.zeros(0, column.dtype)
+        for column in DEMAND_COLUMNS
+    }
+    joined[DEMAND_LAYOUT.kind] = np.arange(len(names), dtype=np.uint32)
+    return DemandWindow(table.start_ns, span_ns, joined, tuple(names))
 
 
 def estimate_settings(settings: DemandSettings) -> EstimateSettings:

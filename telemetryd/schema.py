@@ -444,6 +444,19 @@ QUEUE_COLUMNS: Final = (
 )
 
 
+DEMAND_COLUMNS: Final = (
+    Column("demand", "uint32", "place in the window's names", 0, "-"),
+    Column("samples", "uint64", "samples that the usage rests on", 0, "-"),
+    Column("usage_bits", "float64", "bits that were sent: rate x time", 0, "mean rate of each period"),
+    Column("demand_bits", "float64", "bits that were demanded: rate x time", 0, "allocate/demand.py"),
+    Column("damped_bits", "float64", "the same of what was divided by", 0, "allocate/stability.py"),
+    Column("demand_largest", "float64", "bit/s, the largest estimate of a period", 0, "-"),
+    Column("covered_ns", "int64", "ns of the span that estimates tell of", 0, "-"),
+    Column("censored_ns", "int64", "ns of it in which the demand may have been higher", 0, "-"),
+    Column("flags", "uint8", "Cause bits of telemetryd.allocate.demand, of any period", 0, "-"),
+)
+
+
 class Gauge(IntEnum):
     """What is known of a component: values of a moment."""
 

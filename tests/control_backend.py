@@ -110,6 +110,23 @@ STATUS: Status = {
             "loss_share": None,
         },
     ],
+    "demand": [
+        {
+            "policy": "internet-exit",
+            "link": "exit",
+            "direction": "in",
+            "start_ns": 1_700_000_090_000_000_000,
+            "end_ns": 1_700_000_100_000_000_000,
+            "capacity_bps": 7.6e9,
+            "usage_bps": 4.4e9,
+            "demand_bps": 4.9e9,
+            "damped_bps": 4.8e9,
+            "classes": 250,
+            "censored": 3,
+            "full": False,
+            "stale": "no datagram of XR01",
+        },
+    ],
 }
 
 

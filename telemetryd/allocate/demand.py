@@ -44,6 +44,11 @@ class Cause(IntFlag):
     LINK = 8  # the link is full, and nothing says whose share is what
 
 
+def cause_names(causes: int) -> list[str]:
+    """Return the names of the bits of :class:`Cause`, such as ``share``."""
+    return [cause.name.lower() for cause in Cause if cause.name and cause & causes]
+
+
 @dataclass(frozen=True, slots=True)
 class DemandSettings:
     """How demand is estimated.

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from telemetryd.allocate.demand import Cause, DemandEstimate, DemandSettings, Seen, estimate
+from telemetryd.allocate.demand import DemandEstimate, DemandSettings, Seen, cause_names, estimate
 from telemetryd.assure.division import Division
 from telemetryd.assure.offered import Offered
 from telemetryd.assure.simulate import FULL
@@ -76,7 +76,7 @@ def _of_link(
             "highest_bps": float(highest[place]),
             "demand_bps": int(found.whole_bps[place]),
             "censored": bool(found.censored[place]),
-            "causes": [cause.name.lower() for cause in Cause if cause.name and cause & int(found.causes[place])],
+            "causes": cause_names(int(found.causes[place])),
             "folded": bool(found.folded[place]),
         }
 

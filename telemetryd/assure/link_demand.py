@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetryd.allocate import stability
-from telemetryd.allocate.demand import Cause, DemandSettings, DemandState, Seen, carry, estimate
+from telemetryd.allocate.demand import DemandSettings, DemandState, Seen, carry, estimate
 from telemetryd.allocate.demand_file import Demand
 from telemetryd.allocate.place import Placed, Placer
 from telemetryd.allocate.stability import Damped, StabilitySettings, damp
@@ -436,8 +436,3 @@ class LinkFollower:
         for node, members in self._members(self._drops).items():
             dropped[members] = self._drops[node] > 0
         return self._spread(dropped)
-
-
-def cause_names(causes: int) -> list[str]:
-    """Return the names of the causes of a class, such as ``share``."""
-    return [cause.name.lower() for cause in Cause if cause.name and cause & causes]

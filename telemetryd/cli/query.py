@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from telemetryd.cli.query_counters import components, interfaces, queues
+from telemetryd.cli.query_counters import components, demands, interfaces, queues
 from telemetryd.cli.query_options import (
     Application,
     AsCsv,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from telemetryd.store.select import Selection
 
 app = typer.Typer(
-    help="Ask the embedded store: top, series, matrix, percentile, quality, interfaces, queues, components.",
+    help="Ask the embedded store: top, series, matrix, percentile, quality, interfaces, queues, components, demand.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -459,5 +459,6 @@ def _show_pivot(rows: list[dict[str, Any]], down: tuple[str, ...], across: tuple
     show_table([*(text(key) for key in down), *(cell(head) for head in heads)], list(grid.values()), title)
 
 
+app.command("demand")(demands)
 for _counters in (interfaces, queues, components):
     app.command()(_counters)

@@ -1,4 +1,4 @@
-"""`telemetryd query interfaces`, `queues` and `components`: what the counters of devices say."""
+"""`telemetryd query interfaces`, `queues`, `components`: what the counters of devices say; `demands`: of links."""
 
 from __future__ import annotations
 
@@ -117,6 +117,46 @@ def components(
     _show("component", ask, fields, store, bucket, (from_time, to_time), tz, output.Format.of(as_json, as_csv))
 
 
+def demands(
+    store: StorePath = None,
+    link: Annotated[list[str] | None, typer.Option("--link", help="Only this link or group (repeatable).")] = None,
+    direction: Annotated[list[str] | None, typer.Option("--direction", help="Only in, or out.")] = None,
+    department: Annotated[list[str] | None, typer.Option("--department", help="Only this one (repeatable).")] = None,
+    application: Annotated[list[str] | None, typer.Option("--application", help="Only this one (repeatable).")] = None,
+    bucket: Bucket = None,
+    n: Annotated[int, typer.Option("-n", "--n", min=1, help="Classes to show, by their demand.")] = 20,
+    from_time: From = None,
+    to_time: To = None,
+    tz: Zone = "UTC",
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Show what was demanded of links, as the daemon estimated it then, beside what was sent (docs/demand.md).
+
+    Example: telemetryd query demands --link exit --direction in --from -1h
+    """
+    from telemetryd.cli import output
+    from telemetryd.store import counter_query
+
+    ask = partial(
+        counter_query.demands,
+        links=link or (),
+        directions=direction or (),
+        departments=department or (),
+        applications=application or (),
+        n=n,
+    )
+    fields = [
+        *map(output.text, ("link", "direction", "department", "application")),
+        *(output.Field(name, partial(_rate, f"{name}_bps"), right=True) for name in ("usage", "demand", "damped")),
+        output.Field("largest", partial(_rate, "demand_largest_bps"), right=True),
+        output.Field("censored", lambda row: output.percent_text(row["censored_share"] or 0.0), right=True),
+        output.Field("causes", lambda row: ", ".join(row["causes"])),
+        output.Field("known s", lambda row: f"{row['covered_s']:,.0f}", right=True),
+    ]
+    _show("demand", ask, fields, store, bucket, (from_time, to_time), tz, output.Format.of(as_json, as_csv))
+
+
 _QUEUE_COUNTS = ("packets", "dropped_packets", "dropped_octets")
 
 
@@ -173,6 +213,12 @@ def _rate_and_share(way: str, row: Mapping[str, Any]) -> str:
 
     rate, share = row[f"{way}_bps"], row[f"{way}_share"]
     return "-" if rate is None else format_rate(rate) + ("" if share is None else f" ({percent_text(share, 2)})")
+
+
+def _rate(name: str, row: Mapping[str, Any]) -> str:
+    from telemetryd.config.units import format_rate
+
+    return "-" if row[name] is None else format_rate(row[name])
 
 
 def _count(name: str, row: Mapping[str, Any]) -> str:

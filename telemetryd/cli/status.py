@@ -10,7 +10,7 @@ from telemetryd.cli.control import DEFAULT_SOCKET, SocketPath, duration_text, ta
 from telemetryd.errors import EXIT_FAILED
 
 if TYPE_CHECKING:
-    from telemetryd.serve.messages import GnmiTarget, Status
+    from telemetryd.serve.messages import GnmiTarget, LinkDemand, Status
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -72,6 +72,26 @@ def show(reply: Status, agents: int) -> None:
         print(f"Output {one['name']}: {_counts(one['counts'])}")
     if reply["targets"]:
         show_targets(reply["targets"], agents)
+    if reply["demand"]:
+        show_demand(reply["demand"])
+
+
+def show_demand(links: list[LinkDemand]) -> None:
+    """Print what is demanded of the links that policies rule."""
+    from telemetryd.cli import output
+
+    output.show_table(
+        [
+            output.text("link", "demand of"),
+            output.text("direction"),
+            output.text("policy"),
+            *(output.rate(name, f"{name}_bps") for name in ("usage", "demand", "damped", "capacity")),
+            output.Field("classes", lambda row: f"{row['classes']:,}", right=True),
+            output.Field("censored", lambda row: f"{row['censored']:,}", right=True),
+            output.Field("", lambda row: "; ".join(filter(None, ("full" * row["full"], row["stale"])))),
+        ],
+        links,
+    )
 
 
 def show_targets(targets: list[GnmiTarget], limit: int) -> None:

@@ -92,6 +92,24 @@ class Coverage(TypedDict):
     loss_share: float | None
 
 
+class LinkDemand(TypedDict):
+    """What is demanded of a link and direction."""
+
+    policy: str
+    link: str
+    direction: str
+    start_ns: int
+    end_ns: int
+    capacity_bps: float
+    usage_bps: float
+    demand_bps: float
+    damped_bps: float
+    classes: int
+    censored: int
+    full: bool
+    stale: str
+
+
 class Status(TypedDict):
     """``StatusReply``."""
 
@@ -114,6 +132,7 @@ class Status(TypedDict):
     alerts: list[Alert]
     targets: list[GnmiTarget]
     coverage: list[Coverage]
+    demand: list[LinkDemand]
 
 
 class Usage(TypedDict):

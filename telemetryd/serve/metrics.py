@@ -19,8 +19,10 @@ from telemetryd.aggregate.coverage import Verdict
 from telemetryd.aggregate.reconcile import Coverage
 from telemetryd.alerts import AlertCounters
 from telemetryd.alerts.receiver import ReceiverCounters
+from telemetryd.assure.link_demand import LinkDemand
 from telemetryd.config.generated import replace_generated
 from telemetryd.counting import CountingCounters
+from telemetryd.demanding import DemandCounters
 from telemetryd.ingest.gnmi.target import Phase
 from telemetryd.live import AgentCounters, LiveCounters, SocketCounters
 from telemetryd.observe.health import Health, State
@@ -51,6 +53,7 @@ class Observed:
     counting: CountingCounters = field(default_factory=CountingCounters)
     coverages: Sequence[Coverage] = ()
     reconciled: Mapping[str, int] = field(default_factory=dict)
+    demand: DemandCounters = field(default_factory=DemandCounters)
     health: Mapping[str, Health] = field(default_factory=dict)
     reloads: Mapping[str, int] = field(default_factory=dict)
     started_ns: int = 0
@@ -140,6 +143,20 @@ def _coverage(read: Callable[[Coverage], float]) -> Callable[[Observed], Iterabl
         for one in seen.coverages
         if (value := read(one)) == value  # not a number: the counter stood still
     ]
+
+
+def _demand(read: Callable[[DemandCounters], float]) -> Callable[[Observed], Iterable[Reading]]:
+    return lambda seen: [(_NO_LABEL, read(seen.demand))]
+
+
+def _of_demand(read: Callable[[LinkDemand], float]) -> Callable[[Observed], Iterable[Reading]]:
+    return lambda seen: [((one.link, one.direction), read(one)) for one in seen.demand.table.links]
+
+
+def _demand_rates(seen: Observed) -> Iterable[Reading]:
+    for one in seen.demand.table.links:
+        for kind in ("usage", "demand", "damped"):
+            yield (one.link, one.direction, kind), float(getattr(one, f"{kind}_bps").sum())
 
 
 def _lost_counters(seen: Observed) -> Iterable[Reading]:
@@ -364,6 +381,27 @@ METRICS: Final[tuple[Spec, ...]] = (
          _outputs(lambda one: one.pending.octets)),
     Spec("output_behind_seconds", "gauge", "How long ago the oldest windows that wait ended; 0 if none waits.",
          ("output",), _behind),
+    # --- demand ---
+    Spec("demand_periods_total", "counter", "Periods of which demand was estimated.", (),
+         _demand(lambda one: one.periods)),
+    Spec("demand_stale_periods_total", "counter",
+         "Links and directions whose estimate stayed as it was, over all periods: their telemetry was not to be "
+         "believed.", (), _demand(lambda one: one.stale_periods)),
+    Spec("demand_late_windows_total", "counter", "Windows of 1 s that came when their period was over.", (),
+         _demand(lambda one: one.late_windows)),
+    Spec("demand_lost_windows_total", "counter", "Windows of 1 s that came faster than they were taken in.", (),
+         _demand(lambda one: one.lost_windows)),
+    Spec("demand_seconds_total", "counter", "Time spent in estimates.", (),
+         _demand(lambda one: one.work_ns / SECOND_NS)),
+    Spec("demand_bits_per_second", "gauge",
+         "Of all classes of a ruled link in the last period: `usage`, the estimated `demand`, and what is divided by, "
+         "`damped`.", ("link", "direction", "kind"), _demand_rates),
+    Spec("demand_classes", "gauge", "Classes of a ruled link.", ("link", "direction"),
+         _of_demand(lambda one: len(one.keys))),
+    Spec("demand_censored_classes", "gauge", "Those of them whose demand may be higher than it is estimated.",
+         ("link", "direction"), _of_demand(lambda one: float(one.censored.sum()))),
+    Spec("demand_stale", "gauge", "1 while the estimate of a ruled link is of an earlier period, else 0.",
+         ("link", "direction"), _of_demand(lambda one: float(bool(one.stale)))),
     # --- alerts ---
     Spec("alerts_spans_total", "counter", "Spans evaluated, over all rules.", (),
          lambda seen: [(_NO_LABEL, seen.alerts.spans)]),

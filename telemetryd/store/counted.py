@@ -6,7 +6,7 @@ range is read from the coarsest windows that lie in it, and from finer ones at i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -39,7 +39,7 @@ def newest_ns(store: Store, kind: str) -> int:
     return max((segment.end_ns for segment in _segments(store.snapshot().manifest, kind)), default=0)
 
 
-def stored_until(path: Path) -> dict[Level, int]:
+def stored_until(path: Path, kinds: Collection[str]) -> dict[Level, int]:
     """Return kind and span in ns -> end of the last window that a store holds; empty where it has none.
 
     Raises
@@ -49,17 +49,19 @@ def stored_until(path: Path) -> dict[Level, int]:
     """
     until: dict[Level, int] = {}
     for segment in Store.open(path, "read").snapshot().manifest.segments:
-        if segment.kind in COUNTER_WINDOWS:
+        if segment.kind in kinds:
             level = segment.kind, segment.span_ns
             until[level] = max(until.get(level, 0), segment.end_ns)
     return until
 
 
-def stored_parts(path: Path, until_ns: Mapping[Level, int]) -> list[CounterWindow]:
+def stored_parts(path: Path, kinds: Collection[str], until_ns: Mapping[Level, int]) -> list[CounterWindow]:
     """Return the windows that are part of a longer one which is not stored yet.
 
     Parameters
     ----------
+    kinds:
+        Of what.
     until_ns:
         What :func:`stored_until` said.
 
@@ -71,7 +73,7 @@ def stored_parts(path: Path, until_ns: Mapping[Level, int]) -> list[CounterWindo
 
     def read(snapshot: Snapshot) -> list[CounterWindow]:
         parts: list[CounterWindow] = []
-        for kind in COUNTER_WINDOWS:
+        for kind in kinds:
             newest = until_ns.get((kind, TEN_NS), 0)
             for span_ns, longer_ns in pairwise((TEN_NS, *SPANS_NS)):
                 from_ns = max(until_ns.get((kind, longer_ns), 0), newest - LONGEST_NS)
@@ -121,12 +123,15 @@ class Question:
         Part of the name -> which of them; none of a part takes all.
     called:
         What they are called in what is said to people.
+    origin:
+        The document that says where they come from.
     """
 
     kind: str
     figures: Mapping[str, str]
     where: Mapping[str, Sequence[str]]
     called: str
+    origin: str = "docs/gnmi.md"
 
 
 def ask(
@@ -155,7 +160,8 @@ def ask(
         held = _held(snapshot.manifest, question.kind)
         if not held:
             raise InputError(
-                f"the store {snapshot.directory} has no counters of {question.called}: docs/gnmi.md says how they come"
+                f"the store {snapshot.directory} has no counters of {question.called}: {question.origin} says how they "
+                "come"
             )
         begin = min(level.first_ns for level in held) if from_ns is None else from_ns // TEN_NS * TEN_NS
         end = max(level.until_ns for level in held if level.span_ns == held[-1].span_ns)

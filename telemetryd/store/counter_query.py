@@ -1,4 +1,4 @@
-"""What the counters of interfaces, queues and components of the store say in a range."""
+"""What the counters of interfaces, queues and components of the store say in a range, and what was demanded."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from telemetryd.allocate.demand import cause_names
+from telemetryd.counter_windows import DEMAND_LAYOUT
 from telemetryd.schema import Gauge, QueueKnown
 from telemetryd.store.counted import CounterAnswer, Question, Row, ask
 from telemetryd.store.embedded import Store
@@ -34,6 +36,16 @@ _OF_COMPONENT: Final = {
         ("sum", f"sum({name}_sum)"),
         ("largest", f"max({name}_largest) FILTER (NOT isnan({name}_largest))"),
     )
+}
+
+
+_OF_DEMAND: Final = {
+    "samples": "sum(samples)::UBIGINT",
+    **{f"{name}_bits": f"sum({name}_bits)" for name in ("usage", "demand", "damped")},
+    "demand_largest": "max(demand_largest)",
+    "covered_ns": "sum(covered_ns)::BIGINT",
+    "censored_ns": "sum(censored_ns)::BIGINT",
+    "flags": "bit_or(flags)",
 }
 
 
@@ -136,6 +148,39 @@ def components(
     return _ordered(answer, ("device", "component"), _heat, _finished_component, n, largest=True)
 
 
+def demands(
+    store: Store,
+    from_ns: int | None = None,
+    to_ns: int | None = None,
+    *,
+    links: Sequence[str] = (),
+    directions: Sequence[str] = (),
+    departments: Sequence[str] = (),
+    applications: Sequence[str] = (),
+    bucket_ns: int | None = None,
+    n: int | None = None,
+) -> CounterAnswer:
+    """Tell what was demanded of links in a range, as it was estimated then, in buckets of time if asked for.
+
+    A row has ``link``, ``direction``, ``department``, ``application``, means of ``usage_bps``, ``demand_bps`` and
+    ``damped_bps`` (what was divided by) over the time that is covered, ``demand_largest_bps`` of a period,
+    ``censored_share`` of the time, ``causes`` (names), ``samples`` and ``covered_s``. The largest demands come first.
+
+    Parameters
+    ----------
+    from_ns, to_ns:
+        As :func:`telemetryd.store.counted.ask` takes them, which says what is raised.
+    links, directions, departments, applications:
+        Which; none takes all.
+    n:
+        How many classes, those with the largest demands; None for all.
+    """
+    where = {"link": links, "direction": directions, "department": departments, "application": applications}
+    question = Question("demand", _OF_DEMAND, where, "demand", "docs/demand.md")
+    answer = ask(store, question, from_ns, to_ns, bucket_ns)
+    return _ordered(answer, tuple(where), lambda row: row["demand_bits"], _finished_demand, n)
+
+
 def _ordered(
     answer: CounterAnswer,
     key: tuple[str, ...],
@@ -185,6 +230,20 @@ def _finished_queue(row: Row) -> Row:
         "bps": 8 * row["octets"] / covered_s if covered_s and row["octets"] is not None else None,
         "drop_share": dropped / came if came else None,
         "flags": flags,
+    }
+
+
+def _finished_demand(row: Row) -> Row:
+    covered_ns, flags = row.pop("covered_ns"), row.pop("flags")
+    found = {name: value for name, value in row.items() if name in ("time_ns", *DEMAND_LAYOUT.names)}
+    for name in ("usage", "demand", "damped"):
+        found[f"{name}_bps"] = row[f"{name}_bits"] * SECOND_NS / covered_ns if covered_ns else None
+    return found | {
+        "demand_largest_bps": row["demand_largest"],
+        "censored_share": row["censored_ns"] / covered_ns if covered_ns else None,
+        "causes": cause_names(flags),
+        "samples": row["samples"],
+        "covered_s": covered_ns / SECOND_NS,
     }
 
 

@@ -9,6 +9,7 @@ and where it is older than what new ones get, compaction rewrites the segment on
     2  ``id`` of the store, ``schema`` of every segment, ``retention`` of the last writer, ``backup``
     3  segments of the kind ``interface``
     4  segments of the kinds ``queue`` and ``component``
+    5  segments of the kind ``demand``
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, Final
 
 from telemetryd.errors import StoreError
 
-VERSION: Final = 4
+VERSION: Final = 5
 """Version of the manifests that are written."""
 
 Document = dict[str, Any]
@@ -36,7 +37,9 @@ def _from_1(document: Document) -> Document:
     }
 
 
-MIGRATIONS: Final[Mapping[int, Callable[[Document], Document]]] = MappingProxyType({1: _from_1, 2: dict, 3: dict})
+MIGRATIONS: Final[Mapping[int, Callable[[Document], Document]]] = MappingProxyType(
+    {1: _from_1, 2: dict, 3: dict, 4: dict}
+)
 """Version -> what makes the next one of it."""
 
 

@@ -201,6 +201,27 @@ COMPONENT: Final = Measurement(
     ),
 )
 
+DEMAND: Final = Measurement(
+    "demand",
+    "What would be sent over a ruled link if nothing held it back, beside what was sent (docs/demand.md).",
+    (
+        Tag("application", "application"),
+        Tag("department", "department that is charged"),
+        Tag("direction", "`in` or `out`, seen from the link's interface", is_kept=True),
+        Tag("link", "link or link group that a policy rules", is_kept=True),
+        _SPAN,
+    ),
+    (
+        _sum("usage_bps", "float", "bit/s", "what was sent"),
+        _sum("demand_bps", "float", "bit/s", "the estimated demand"),
+        _sum("damped_bps", "float", "bit/s", "the demand that was divided by: damped"),
+        Field("demand_largest_bps", "float", "bit/s", Merge.LARGEST, "the largest estimate of a period"),
+        Field("censored", "float", "ratio", Merge.LARGEST, "part of the time in which the demand may have been higher"),
+        Field("seconds", "float", "s", Merge.LARGEST, "time of the span that estimates tell of"),
+        _sum("samples", "integer", "samples", "flow samples that the usage rests on"),
+    ),
+)
+
 ALLOCATION: Final = Measurement(
     "allocation",
     "What an application is sure of on a link when the link is contended.",
@@ -267,7 +288,7 @@ SELF: Final = Measurement(
 )
 
 MEASUREMENTS: Final[dict[str, Measurement]] = {
-    one.name: one for one in (USAGE, INTERFACE, QUEUE, COMPONENT, ALLOCATION, ENFORCEMENT, DEVICE, SELF)
+    one.name: one for one in (USAGE, INTERFACE, QUEUE, COMPONENT, DEMAND, ALLOCATION, ENFORCEMENT, DEVICE, SELF)
 }
 
 

@@ -12,7 +12,7 @@ from telemetryd._ext import load
 from telemetryd.aggregate.expand import merge
 from telemetryd.aggregate.interval import interval
 from telemetryd.aggregate.keys import CODE_LIMITS, pack_rows
-from telemetryd.counter_windows import ComponentWindow, CounterWindow, InterfaceWindow, QueueWindow
+from telemetryd.counter_windows import ComponentWindow, CounterWindow, DemandWindow, InterfaceWindow, QueueWindow
 from telemetryd.errors import StoreError
 from telemetryd.schema import SUM_COLUMNS, Gauge, QueueKnown, Table, UsageWindow
 from telemetryd.store.columns import DIRECTION_NAMES, LINK_DIRECTION_NAMES, TABLE_NAMES, kept
@@ -130,6 +130,8 @@ class SeriesRenderer:
                 return self._queues(window)
             case ComponentWindow():
                 return self._components(window)
+            case DemandWindow():
+                return self._demands(window)
         raise StoreError(f"no measurement is made of windows of {window.layout.kind}")
 
     def _interfaces(self, window: InterfaceWindow) -> bytes:
@@ -170,6 +172,19 @@ class SeriesRenderer:
                 fields[name] = np.where(readings > 0, columns[f"{name}_sum"] / readings, np.nan)
             fields[f"{name}_largest"] = columns[f"{name}_largest"]
             fields[f"{name}_readings"] = readings
+        return self._chosen(window, fields, np.ones(len(window.names), np.bool_))
+
+    def _demands(self, window: DemandWindow) -> bytes:
+        columns = window.columns
+        seconds = columns["covered_ns"] / SECOND_NS
+        with np.errstate(invalid="ignore", divide="ignore"):
+            fields: dict[str, NDArray[Any]] = {
+                f"{name}_bps": np.where(seconds > 0, columns[f"{name}_bits"] / seconds, np.nan)
+                for name in ("usage", "demand", "damped")
+            }
+            fields["censored"] = np.where(seconds > 0, columns["censored_ns"] / columns["covered_ns"], np.nan)
+        fields["demand_largest_bps"] = columns["demand_largest"]
+        fields |= {"seconds": seconds, "samples": columns["samples"]}
         return self._chosen(window, fields, np.ones(len(window.names), np.bool_))
 
     def _chosen(self, window: CounterWindow, fields: Mapping[str, NDArray[Any]], chosen: NDArray[np.bool_]) -> bytes:

@@ -130,6 +130,7 @@ def test_it_answers_how_it_is(tmp_path: Path, registry: Path) -> None:
             "outputs",
             "store",
             "alerts",
+            "demand",
             "coverage",
             "counters",
             "gnmi",

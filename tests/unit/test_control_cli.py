@@ -42,7 +42,10 @@ def test_status_for_people() -> None:
     assert "Socket 0: kernel drops 3, processed 999,999,999,993, received 1,000,000,000,000, shed 4\n" in out
     assert "Loss: 1.23 % (" in out
     assert "gNMI: 1 of 1 targets stream\n" in out
-    assert " ".join(out.split()).endswith("CR01 192.0.2.1:9339 streaming PROTO -6 s - of 10 s 12,345 silent for 40 s")
+    words = " ".join(out.split())
+    assert "CR01 192.0.2.1:9339 streaming PROTO -6 s - of 10 s 12,345 silent for 40 s" in words
+    rates = "4.40 Gbit/s 4.90 Gbit/s 4.80 Gbit/s 7.60 Gbit/s"
+    assert words.endswith(f"exit in internet-exit {rates} 250 3 no datagram of XR01")
 
 
 def test_status_for_programs() -> None:

@@ -17,12 +17,18 @@ from telemetryd.allocate.place import place
 from telemetryd.assure.link_demand import MOST_IDLE, LinkDemand, Share
 from telemetryd.config.settings import parse_settings
 from telemetryd.config.settings_demand import DemandSettings
+from telemetryd.counter_windows import CounterWindow
 from telemetryd.demanding import LATE_NS, SILENT_NS, Demanding, DemandTable, estimate_settings
 from telemetryd.errors import ProblemsError
 from telemetryd.observe.health import State
 from telemetryd.policy.admission import capacity_bps
 from telemetryd.policy.load import load_policies
 from telemetryd.policy.loaded import Policies
+from telemetryd.store.counter_query import demands
+from telemetryd.store.embedded import Store
+from telemetryd.store.series_guard import CardinalityGuard
+from telemetryd.store.series_render import SeriesRenderer
+from telemetryd.store.verify import verify
 from tests.alerts_case import START, S, link, registry, window
 from tests.proof_case import NAMES, POLICY
 
@@ -66,6 +72,7 @@ class Case:
             policies, registry(), how, lambda: self.received, clock=lambda: START + self.now * S + 2 * S
         )
         self.tables: list[DemandTable] = []
+        self.windows: list[CounterWindow] = []
         self.component.on_table(self.tables.append)
 
     def fill(self, seconds: int, *rates: Rates, is_heard: bool = True) -> None:
@@ -84,6 +91,7 @@ class Case:
             for table in self.component._work():
                 self.component._table = table
                 self.tables.append(table)
+                self.windows += self.component._windows(table)
 
     @property
     def last(self) -> LinkDemand:
@@ -372,6 +380,78 @@ def test_windows_that_come_too_fast_or_too_late_are_counted(policies: Policies) 
         case.component.put_window(window(case.now, {}))
     assert case.component.counters().lost_windows == 100
     assert "100 windows were not taken in" in case.component.health().reasons[-1]
+
+
+# --- the series --------------------------------------------------------------------------------------------------------
+
+
+def stored(path: Path, windows: list[CounterWindow]) -> Path:
+    """Store windows."""
+    with Store.open(path, clock=lambda: START) as store:
+        store.append([], "live:1", [], windows)
+    return path
+
+
+@pytest.mark.parametrize("period", [2, 10, 30])
+def test_estimates_are_stored_and_rolled_up(policies: Policies, tmp_path: Path, period: int) -> None:
+    """Rows of 10 s (or of a minute, where periods are longer), and longer ones; any range tells the same means."""
+    case = Case(policies, settings(period=period * S, window=1))
+    for mbps in (20, 40):
+        case.fill(60, link("isp1", *TAX, mbps), link("isp1", *FILMS, 70))
+    first = min(window.span_ns for window in case.windows) // S
+    assert first == (10 if period <= 10 else 60)
+    assert sorted({window.span_ns // S for window in case.windows}) == sorted({first, 60, 300})
+    store = Store.open(stored(tmp_path / "store", case.windows), "read")
+    answer = demands(store, START, START + 120 * S, departments=["tax"])
+    (row,) = answer.rows
+    assert row["covered_s"] == 120 and 300 * S not in answer.spans_ns
+    assert row["usage_bps"] == pytest.approx(30e6) and row["demand_largest_bps"] >= 44e6
+    assert row["samples"] == sum(int(one.samples[one.keys.index(TAX)]) for table in case.tables for one in table.links)
+    # The link is full in the second minute: then demand is censored.
+    assert row["causes"] == ["link"] and row["censored_share"] == pytest.approx(0.5)
+    early, late = demands(store, departments=["tax"], bucket_ns=60 * S).rows
+    assert early["demand_bps"] == pytest.approx(22e6, rel=0.01) and late["demand_bps"] > 44e6
+    assert (early["censored_share"], late["censored_share"]) == (0, 1)
+    assert demands(store, links=["isp2"]).rows == []
+    assert [row["application"] for row in demands(store, n=1).rows] == ["films"]
+    assert next(iter(verify(store).faults), None) is None
+
+
+def test_what_is_stale_is_not_stored(policies: Policies) -> None:
+    """A period without an estimate leaves a gap, and no figure of before."""
+    case = Case(policies)
+    case.fill(PERIOD, link("isp1", *TAX, 20))
+    case.tick(PERIOD + LATE_NS // S)
+    assert case.tables[-1].stale() and len([one for one in case.windows if one.span_ns == PERIOD * S]) == 1
+
+
+def test_roll_ups_go_on_after_a_restart(policies: Policies, tmp_path: Path) -> None:
+    """The minute that a restart falls into has both runs' periods."""
+    first = Case(policies)
+    first.fill(3 * PERIOD, link("isp1", *TAX, 20))
+    assert {one.span_ns for one in first.windows} == {PERIOD * S}
+    path = stored(tmp_path / "store", first.windows)
+    again = Case(policies)
+    again.now = 3 * PERIOD
+    again.component._store = path
+    again.component._catch_up()
+    again.fill(3 * PERIOD, link("isp1", *TAX, 40))
+    (minute,) = (one for one in again.windows if one.span_ns == 60 * S)
+    assert minute.start_ns == START and minute.columns["covered_ns"].tolist() == [60 * S]
+    assert minute.columns["usage_bits"][0] == pytest.approx(60 * 30e6)
+
+
+def test_the_series_of_outputs(policies: Policies) -> None:
+    """A line a class, rates over the time that is known."""
+    case = Case(policies)
+    case.fill(PERIOD, link("isp1", *TAX, 20))
+    text = SeriesRenderer(CardinalityGuard(1000)).counters(case.windows[0]).decode()
+    samples = int(case.last.samples[0])
+    assert text == (
+        "demand,application=filing,department=tax,direction=in,link=isp1,span=10s usage_bps=20000000,"
+        "demand_bps=22000000,damped_bps=22000000,demand_largest_bps=22000000,censored=0,seconds=10,"
+        f"samples={samples}i {START}\n"
+    )
 
 
 # --- settings ----------------------------------------------------------------------------------------------------------

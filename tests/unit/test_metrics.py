@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -12,7 +13,9 @@ from telemetryd.aggregate.coverage import Verdict
 from telemetryd.aggregate.reconcile import Coverage
 from telemetryd.alerts import AlertCounters
 from telemetryd.alerts.receiver import ReceiverCounters
+from telemetryd.assure.link_demand import LinkDemand
 from telemetryd.counting import CountingCounters
+from telemetryd.demanding import DemandCounters, DemandTable
 from telemetryd.errors import InputError
 from telemetryd.ingest.gnmi.target import Phase, TargetState
 from telemetryd.live import AgentCounters, LiveCounters, SocketCounters
@@ -99,6 +102,24 @@ def test_documented_and_scraped_names_are_the_same() -> None:
         until_ns=1,
         rank=2,
     )
+    rates, none = np.array([1e6]), np.zeros(1, np.bool_)
+    demand = LinkDemand(
+        policy="p",
+        link="exit",
+        direction="in",
+        start_ns=0,
+        end_ns=1,
+        capacity_bps=10**9,
+        keys=(("tax", "filing"),),
+        nodes=(("tax", "filing"),),
+        usage_bps=rates,
+        samples=np.ones(1, np.int64),
+        demand_bps=rates,
+        damped_bps=rates,
+        causes=np.zeros(1, np.uint8),
+        censored=none,
+        folded=none,
+    )
     seen = Observed(
         live=LIVE,
         health={"store": OK},
@@ -114,6 +135,7 @@ def test_documented_and_scraped_names_are_the_same() -> None:
         ),
         coverages=[coverage],
         reconciled={"used": 30},
+        demand=DemandCounters(table=DemandTable(1, 0, 1, (demand,))),
     )
     text = exposition([SpecCollector(METRICS, lambda: seen)])().decode()
     scraped = {re.split(r"[{ ]", line)[0] for line in text.splitlines() if line and not line.startswith("#")}

@@ -43,6 +43,7 @@ def test_the_table_is_well_formed() -> None:
         "interface",
         "queue",
         "component",
+        "demand",
         "allocation",
         "enforcement",
         "device",
