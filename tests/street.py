@@ -11,6 +11,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -19,6 +20,7 @@ from tests.namespaces import run
 
 _CLONE_NEWNET: Final = 0x40000000
 _LIBC = ctypes.CDLL(None, use_errno=True)
+TRAFFIC: Final = Path(__file__).with_name("traffic.py")
 PORTS: Final = {"a": 1, "b": 2, "s": 9}
 
 Tree = dict[str, Value]
@@ -88,6 +90,12 @@ class Street:
         )
         self._processes.append(process)
         return process
+
+    def pipe(self, where: str, text: str, *command: str) -> None:
+        """Run a command that reads a text."""
+        whole = ["ip", "netns", "exec", self.name[where], *command]
+        done = subprocess.run(whole, input=text, text=True, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
 
     @contextmanager
     def inside(self, where: str = "g") -> Iterator[None]:

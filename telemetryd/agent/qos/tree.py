@@ -372,7 +372,7 @@ def _bucket(rate_bps: int) -> int:
 
 def _limit(rate_bps: int, ceil_bps: int, is_rated: bool) -> int:
     """Return the power of two that holds 10 to 20 ms: of the rate, or of a part of the ceiling if that is more."""
-    basis_bps = max(rate_bps, ceil_bps // 4) if is_rated else max(rate_bps, ceil_bps // 2)
+    basis_bps = max(rate_bps, ceil_bps // 4) if is_rated else ceil_bps
     return max(_LEAST_LIMIT, _power(basis_bps // 400))
 
 
