@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -17,11 +17,14 @@ from telemetryd.allocate.place import Placed, place
 from telemetryd.allocate.reconcile import sum_up
 from telemetryd.allocate.tree import MAX_BPS, Tree
 from telemetryd.assure.closed_loop import Floats, in_proportion
+from telemetryd.assure.folded import Fold, FoldedLink
 from telemetryd.policy.loaded import Policies, Policy
 from telemetryd.policy.outline import PROTECTED, Active, active_at, changes_of
 from telemetryd.registry.models import Registry
 
 _CHUNK: Final = 256
+#: A guarantee is missed by more than this where rates of queues are rounded.
+_NOTABLE_BPS: Final = 1000.0
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -35,11 +38,14 @@ class State:
         The tree with names, and as it is divided.
     leaf:
         Place in the tree of each class, shape (k,).
+    folded:
+        The link as its devices divide it; None where they do as the policy says.
     """
 
     placed: Placed
     tree: Tree
     leaf: NDArray[np.int64]
+    folded: FoldedLink | None = None
 
     def demand(self, wanted: Floats) -> NDArray[np.int64]:
         """Return the demand of every node in whole bit/s, shape (n,) for (k,), or (t, n) for (t, k)."""
@@ -62,6 +68,10 @@ class Division:
         Begin of each step, shape (t,).
     capacity_bps:
         Of each step, shape (t,).
+    fold:
+        How devices fold it; None divides as the policy says.
+    down:
+        Members of a group that are down in each step; none where it is left out.
     """
 
     def __init__(
@@ -73,6 +83,8 @@ class Division:
         keys: Sequence[Demand],
         times_ns: NDArray[np.int64],
         capacity_bps: NDArray[np.int64],
+        fold: Fold | None = None,
+        down: Sequence[frozenset[str]] | None = None,
     ) -> None:
         self.policy = _ruler(policies, link, direction)
         self.capacity_bps = capacity_bps
@@ -82,15 +94,17 @@ class Division:
         self.broken: dict[tuple[str, ...], int] = {}
         if self.policy is None or policies is None:
             return
-        found: dict[Active, int] = {}
+        found: dict[tuple[Active, frozenset[str]], int] = {}
         changes = changes_of(self.policy)
         for step, ts_ns in enumerate(times_ns.tolist()):
             at = _EPOCH + timedelta(microseconds=ts_ns // 1000)
             active = active_at(self.policy, at.astimezone(self.policy.zone).replace(tzinfo=None), changes)
-            if active not in found:
-                found[active] = len(self.states)
-                self.states.append(_state(policies, registry, link, direction, keys, at))
-            self.state_of[step] = found[active]
+            without = down[step] if down is not None and fold is not None else frozenset()
+            if (active, without) not in found:
+                found[active, without] = len(self.states)
+                state = _state(policies, registry, link, direction, keys, at)
+                self.states.append(state if fold is None else _folded(state, fold, at, without))
+            self.state_of[step] = found[active, without]
 
     def easy(self, offered: Floats) -> NDArray[np.bool_]:
         """Return the steps in which all get what is offered: no ceiling binds, nothing is kept idle, shape (t,)."""
@@ -98,6 +112,10 @@ class Division:
             return np.asarray(offered.sum(axis=1) <= self.capacity_bps)
         result = np.zeros(len(offered), np.bool_)
         for number, state in enumerate(self.states):
+            if state.folded is not None:
+                steps = np.flatnonzero(self.state_of == number)
+                result[steps] = state.folded.is_easy(offered[steps], self.capacity_bps[steps])
+                continue
             if state.tree.no_lend.any():
                 continue
             limit = state.tree.ceiling.astype(np.float64)
@@ -118,12 +136,22 @@ class Division:
             return in_proportion(float(self.capacity_bps[step]), wanted)
         state = self.states[self.state_of[step]]
         allocation = self.allocate(step, wanted)
-        for position in (1 + np.flatnonzero(broken_guarantees(allocation)[1:])).tolist():
-            names = state.placed.names[int(allocation.tree.order[position])]
-            self.broken[names] = self.broken.get(names, 0) + 1
+        if state.folded is not None:
+            got: Floats = state.folded.divide(wanted, int(self.capacity_bps[step]))
+            of_nodes = np.zeros(len(state.tree))
+            np.add.at(of_nodes, state.leaf, got)
+            self._note(state, allocation.bounds.guarantee - sum_up(state.tree, of_nodes) > _NOTABLE_BPS)
+            return got
+        self._note(state, broken_guarantees(allocation) > 0)
         together = np.bincount(state.leaf, wanted, len(state.tree))[state.leaf]
         part = np.divide(wanted, together, out=np.zeros(len(wanted)), where=together > 0)
         return np.asarray(np.minimum(allocation.bps[state.leaf] * part, wanted), np.float64)
+
+    def _note(self, state: State, is_broken: NDArray[np.bool_]) -> None:
+        """Count a step of the nodes whose guarantee is missed."""
+        for position in (1 + np.flatnonzero(is_broken[1:])).tolist():
+            names = state.placed.names[int(state.tree.order[position])]
+            self.broken[names] = self.broken.get(names, 0) + 1
 
     def classes(self) -> list[list[tuple[str, str]]]:
         """Return the class of each column in each state: (importance, name of the node below the link).
@@ -158,6 +186,11 @@ def _state(
     (own,) = (one for one in placed if (one.link, one.direction) == (link, direction))
     tree = own.tree()
     return State(own, tree, tree.place[np.array(own.leaves, np.int64)] if own.leaves else np.zeros(0, np.int64))
+
+
+def _folded(state: State, fold: Fold, at: datetime, down: frozenset[str]) -> State:
+    ports = fold(state.placed, [state.placed.names[leaf] for leaf in state.placed.leaves], at, down)
+    return state if ports is None else replace(state, folded=FoldedLink(ports))
 
 
 def _chunks(steps: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from telemetryd.assure.closed_loop import Course, Floats, run
 from telemetryd.assure.division import Division
+from telemetryd.assure.folded import Fold
 from telemetryd.assure.offered import Offered
 from telemetryd.policy.admission import capacity_bps, contracted_bps
 from telemetryd.policy.loaded import Policies
@@ -93,6 +94,7 @@ def simulate(
     outages: Iterable[Outage] = (),
     patience_s: float = PATIENCE_S,
     recorded: Floats | None = None,
+    folds: tuple[Fold | None, Fold | None] = (None, None),
     on_progress: Callable[[float], None] | None = None,
 ) -> Simulation:
     """Run the traffic through every link that the new policies rule, under the old ones and under the new.
@@ -110,6 +112,9 @@ def simulate(
     recorded:
         Recorded rates before scenarios changed them, shape (t, k) for the first k columns; it tells where the
         record was cut by a full link. None: nothing was.
+    folds:
+        How devices fold the links (telemetryd.assure.folded), under the old policies and the new; None divides as the
+        policies say.
     on_progress:
         Called with the part that is done, 0 to 1.
     """
@@ -123,11 +128,12 @@ def simulate(
         # Where no policy rules, nobody shapes what comes in: the whole contract is used.
         before = _capacity(contracted_bps, link, direction, registry, outages, len(times)) if old is None else capacity
         whole = (contracted_bps if old is None else capacity_bps)(link, direction, registry)
+        down = _down(link, outages, len(times))
         keys = [offered.keys[column] for column in columns]
         bps, elastic = offered.bps[:, columns], offered.elastic[columns]
         sides = tuple(
-            Division(one, registry, link, direction, keys, times, room)
-            for one, room in ((old, before), (new, capacity))
+            Division(one, registry, link, direction, keys, times, room, fold, down)
+            for one, room, fold in ((old, before, folds[0]), (new, capacity, folds[1]))
         )
         found = []
         for place, side in enumerate(sides):
@@ -159,6 +165,16 @@ def _capacity(
     for outage in outages:
         if outage.group == link:
             result[outage.steps] = of(link, direction, registry, outage.down)
+    return result
+
+
+def _down(link: str, outages: tuple[Outage, ...], steps: int) -> list[frozenset[str]]:
+    """Return the members of a group that are down in each step: a later outage counts, as for the capacity."""
+    result: list[frozenset[str]] = [frozenset()] * steps
+    for outage in outages:
+        if outage.group == link:
+            for step in np.flatnonzero(outage.steps).tolist():
+                result[step] = frozenset(outage.down)
     return result
 
 

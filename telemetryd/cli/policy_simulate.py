@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
+from telemetryd.cli.fold import Capabilities, Deviations, Folded, folder
 from telemetryd.cli.policy_options import AsJson, Directory, StateDirectory, load, note_warnings
 from telemetryd.cli.policy_options import registry as load_registry
 from telemetryd.cli.policy_traffic import Captured, Source, Stored
@@ -60,6 +61,9 @@ def simulate(
     patience: Annotated[
         str, typer.Option("--patience", help="Time in which 63 % of elastic traffic that waits gives up.")
     ] = "5min",
+    fold: Folded = None,
+    capabilities: Capabilities = None,
+    deviations: Deviations = None,
     registry: Directory = None,
     state: StateDirectory = None,
     plots: Annotated[Path | None, typer.Option("--plots", help="Directory for an SVG of each link.")] = None,
@@ -73,6 +77,7 @@ def simulate(
 ) -> None:
     """Run recorded traffic through an old and a new policy: who wins, who loses, and what is missing when.
 
+    Links are divided as their devices do it: folded into the queues of a switch, where it is known what it can do.
     Elastic traffic (TCP) that gets less than it wants comes back later; inelastic traffic is lost. docs/simulation.md
     describes the model and its limits.
 
@@ -94,6 +99,7 @@ def simulate(
     scenarios = [parse_scenario(text) for text in scenario or ()]
     source = Source(store, capture, traffic, from_time, to_time, step)
     patience_s = parse_duration(patience) / _NS
+    folders = [folder(one, known, fold, capabilities, deviations) for one in (old, new)]
     with _progress(progress) as report:
         recorded = source.read(known, places, zone)
         offered, outages = apply(scenarios, recorded, known, [place[:2] for place in places], zone)
@@ -105,6 +111,7 @@ def simulate(
             outages=outages,
             patience_s=patience_s,
             recorded=None if traffic is not None else recorded.bps,
+            folds=(folders[0], folders[1]),
             on_progress=report,
         )
     names = (", ".join(one.name for one in old.policies) if old else _FIFO, ", ".join(one.name for one in new.policies))
@@ -122,6 +129,7 @@ def simulate(
         "unknown_steps": int((~offered.known).sum()),
         "patience_s": patience_s,
         "scenarios": [one.text for one in scenarios],
+        "devices": list(dict.fromkeys(text for one in folders if one is not None for text in one.notes)),
         "plots": [str(path) for path in drawn],
         "links": [_dated(row, zone) for row in rows],
     }
@@ -143,6 +151,8 @@ def show(document: dict[str, Any], n: int) -> None:
     print(f"{document['from']} to {document['to']}")
     for text in document["scenarios"]:
         print(f"scenario {text}")
+    for text in document["devices"]:
+        output.note(text)
     if document["unknown_steps"]:
         output.note(f"{document['unknown_steps']} steps have no data: nothing is sent in them")
     for link in document["links"]:

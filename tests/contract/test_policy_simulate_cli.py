@@ -218,3 +218,39 @@ def test_a_capture_is_simulated_to_the_octet(tmp_path: Path, capsys: pytest.Capt
     assert link["total"]["mean_bps"]["old"] * 3 / 8 == pytest.approx(sent, rel=1e-9)
     first = next(row for row in link["departments"] if row["department"] == "department-000")
     assert first["mean_bps"]["new"] <= 1000 < first["mean_bps"]["old"]
+
+
+def test_a_link_is_folded_where_its_devices_are_known(
+    tmp_path: Path, registry: str, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three queues, the device's own answer: who shares a queue loses the same part; unknown devices are not folded."""
+    base = ("--policy", write(tmp_path), "--store", store, "-r", registry, "--json")
+
+    def short(*options: object) -> tuple[dict[str, float], list[str]]:
+        code, out, _ = run(capsys, "simulate", *base, *options)
+        document = json.loads(out)
+        (link,) = document["links"]
+        worst = {
+            leaf["application"]: leaf["delivered_bps"]["new"] / leaf["wanted_bps"]["new"]
+            for leaf in link["worst"]["new"]["leaves"]
+        }
+        assert code == 0
+        return worst, document["devices"]
+
+    plain, notes = short()
+    assert notes == [
+        "what CR01 can do is not known: its links are divided as the policy says "
+        "(--fold takes it to do what the tables say)"
+    ]
+    assert short("--unfolded") == (plain, [])
+    answers, own = tmp_path / "answers", tmp_path / "own.yaml"
+    answers.mkdir()
+    models = [{"name": "openconfig-qos", "version": "0.11.2", "organization": "OC"}]
+    document = {"version": "0.10.0", "encodings": ["JSON_IETF"], "models": models}
+    (answers / "CR01.json").write_text(json.dumps(document), encoding="utf-8")
+    own.write_text("version: 1\ndeviations:\n  - {source: lab, vendor: H3C, facts: {queues: 2}}\n", encoding="utf-8")
+    folded, notes = short("--capabilities", answers, "--deviations", own)
+    assert notes == ["CR01: folded into its 2 queues (known capabilities)"]
+    assert short("--fold", "--deviations", own) == (folded, ["CR01: folded into its 2 queues (assumed capabilities)"])
+    # All that is not protected is in one queue: the guarantee of the exam is nobody's any more.
+    assert plain["exam"] > folded["exam"] == pytest.approx(folded["forum"], abs=1e-6)
