@@ -108,6 +108,15 @@ cdef inline void count(Rows *rows, int what, uint64_t number) noexcept nogil:
         rows.counted[what] += number
 
 
+cdef inline size_t pass_rows(Rows *rows, size_t number) noexcept nogil:
+    """Pass over those of the next rows and counts, one step each, that earlier batches have; return how many."""
+    cdef uint64_t passed = rows.skip - rows.step if rows.skip > rows.step else 0
+    if passed > number:
+        passed = number
+    rows.step += passed
+    return <size_t>passed
+
+
 cdef inline void measure(Rows *rows, Spelling *spelling, int64_t ts_ns) noexcept nogil:
     """Take note of how long after the leaf's last value this one is."""
     cdef int64_t passed_ns = ts_ns - spelling.last_ns

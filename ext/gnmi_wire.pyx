@@ -16,7 +16,7 @@ from _gnmi_message cimport (ASCII_VAL, BOOL_VAL, BYTES_VAL, DECIMAL_VAL, DOUBLE_
 from _gnmi_rows cimport (BAD_JSON, BAD_VALUE, BINS, BOOL, BYTES, COUNTS, DELETE, DOUBLE, DUPLICATES, EMPTY,
                          EMPTY_NOTIFICATIONS, INT, LIST, LONGEST_VALUE, MALFORMED, MESSAGES, NOT_UTF8, NOTIFICATIONS,
                          REPLACE, SYNC, SYNCS, TEXT, TIMESTAMP_AHEAD, TIMESTAMP_MISSING, TIMESTAMP_RESCALED, UINT,
-                         UNASKED, VALUELESS, Mark, Place, Rows, count, emit, emit_octets, go_back, set_mark)
+                         UNASKED, VALUELESS, Mark, Place, Rows, count, emit, emit_octets, go_back, pass_rows, set_mark)
 from _spellings cimport (MEMBER, NUMBER_OF_PATH, PATH, PREFIX, Spelling, Table, add_spelling, begin_table, end_table,
                          find_spelling, has_room)
 from _text cimport (BROKEN, ESCAPED, FRACTION, LARGE, NEGATIVE, NO_NUMBER, JsonText, Number, pass_space, read_integer,
@@ -75,6 +75,12 @@ cdef class Decoder:
     cdef str text_of_error
     cdef Table table
     cdef Rows rows
+    # Of a message that comes in parts: the update to go on with, where it is and the step at its begin; and what Python
+    # has read of it, or of a value in JSON that begins at a step.
+    cdef size_t update_at
+    cdef uint64_t updates_left, update_step, json_step
+    cdef object read_whole, read_json_values
+    cdef bint can_go_on
     cdef int64_t delay_ns, least_delay_ns, most_delay_ns, delays
     cdef bint is_long, has_delay
 
@@ -177,7 +183,9 @@ cdef class Decoder:
         rows.step = 0
         set_mark(rows, &mark)
         self.is_long = left(message) // 2 > rows.capacity or left(message) > rows.text_capacity
-        if self.is_long:  # it may come in parts: see first whether it can be taken
+        if self.can_go_on and self.read_whole is not None:
+            status = RARE
+        elif self.is_long and not self.can_go_on:  # it may come in parts: see first whether it can be taken
             rows.skip = EVERYTHING
             status = self.walk_response(message)
             rows.skip, rows.step = skip, 0
@@ -190,7 +198,9 @@ cdef class Decoder:
             status = self.read_rare(message)
         if status == FULL:
             rows.skip = rows.step
+            self.can_go_on = True
             return FULL
+        self.forget_parts()
         if status != GOOD:
             go_back(rows, &mark)
             self.has_delay = False
@@ -202,6 +212,14 @@ cdef class Decoder:
             self.most_delay_ns = max(self.most_delay_ns, self.delay_ns) if self.delays else self.delay_ns
             self.delays += 1
         return GOOD
+
+    cdef int forget_parts(self) except -1 nogil:
+        """Forget how far a message was read."""
+        self.can_go_on, self.updates_left = False, 0
+        if self.is_long:
+            with gil:
+                self.read_whole = self.read_json_values = None
+        return 0
 
     cdef int walk_response(self, Cursor message) except -1 nogil:
         cdef Response response
@@ -238,7 +256,16 @@ cdef class Decoder:
             found.deletes -= 1
             status = self.remove(above, span, &place, DELETE)
         c = found.fields
-        while status == GOOD and found.updates and next_span(&c, 4, &span):
+        if status == GOOD and self.can_go_on and self.updates_left:
+            # All before this update is in earlier batches.
+            c.at += self.update_at
+            found.updates, self.rows.step = self.updates_left, self.update_step
+        while status == GOOD and found.updates:
+            if self.rows.skip != EVERYTHING:
+                self.update_at = <size_t>(c.at - found.fields.at)
+                self.updates_left, self.update_step = found.updates, self.rows.step
+            if not next_span(&c, 4, &span):
+                break
             found.updates -= 1
             status = self.walk_update(above, span, &place)
         return status
@@ -411,7 +438,8 @@ cdef class Decoder:
         cdef uint64_t skip = rows.skip
         cdef int status = GOOD
         set_mark(rows, &mark)
-        if self.is_long and skip != EVERYTHING:  # it may come in parts: see first whether it can be taken
+        # It may come in parts: see first whether it can be taken, unless a part of it was.
+        if self.is_long and skip != EVERYTHING and skip <= rows.step:
             rows.skip = EVERYTHING
             status = self.walk_json(json, place)
             rows.skip, rows.step = skip, mark.step
@@ -523,13 +551,19 @@ cdef class Decoder:
         """Let the twin read a message."""
         cdef int status
         cdef Place place
-        try:
-            read = self.reader.read(octets_of(message), self.rows.now_ns)
-        except _twin.MalformedError as reason:
-            return NOT_TEXT if str(reason) == "not_utf8" else NOT_PROTOBUF
+        cdef size_t done
+        read = self.read_whole if self.can_go_on else None
+        if read is None:
+            try:
+                read = self.reader.read(octets_of(message), self.rows.now_ns)
+            except _twin.MalformedError as reason:
+                return NOT_TEXT if str(reason) == "not_utf8" else NOT_PROTOBUF
+        if self.is_long:
+            self.read_whole = read
         for name, number in read.counts.items():
             count(&self.rows, <int>_twin.COUNTS.index(name), number)
-        for known, ts_ns, flags, (kind, content) in read.rows:
+        done = pass_rows(&self.rows, <size_t>len(read.rows))
+        for known, ts_ns, flags, (kind, content) in read.rows[done:]:
             place.ts_ns, place.flags = ts_ns, flags
             status = self.take(known, kind, content, &place)
             if status != GOOD:
@@ -545,14 +579,21 @@ cdef class Decoder:
         cdef const Spelling *at = &self.table.spellings[place.spelling]
         cdef Place below
         cdef int status
+        cdef size_t done
         known = _paths.Known(at.path, at.hint, at.subscription)
-        try:
-            found = _values.json_values(octets_of(json), known, self.resolver)
-        except ValueError:
-            count(&self.rows, BAD_JSON, 1)
-            return GOOD
+        if self.read_json_values is not None and self.json_step == self.rows.step:
+            found = self.read_json_values
+        else:
+            try:
+                found = _values.json_values(octets_of(json), known, self.resolver)
+            except ValueError:
+                count(&self.rows, BAD_JSON, 1)
+                return GOOD
+        if self.is_long:
+            self.read_json_values, self.json_step = found, self.rows.step
         below.ts_ns, below.flags = place.ts_ns, place.flags
-        for known, value in found:
+        done = pass_rows(&self.rows, <size_t>len(found))
+        for known, value in found[done:]:
             if value is None:
                 count(&self.rows, COUNT_OF_REFUSAL[<int>known.hint], 1)
                 continue

@@ -22,8 +22,8 @@ from telemetryd.observe.log import Log
 from telemetryd.schema import UpdateBatch
 from telemetryd.targets import TargetPlan
 
-BATCH_ROWS: Final = 16_384
-BATCH_TEXT: Final = 1 << 20
+BATCH_ROWS: Final = 65_536
+BATCH_TEXT: Final = 4 << 20
 FLUSH_S: Final = 0.25
 #: How often delays, intervals and counts are looked at, and how many looks make the last minute.
 MEASURE_S: Final = 5.0

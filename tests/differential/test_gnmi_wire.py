@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from telemetryd._ext import is_disabled
 from telemetryd.ingest.gnmi import gnmi_wire_reference as twin
+from telemetryd.ingest.gnmi import values
 from telemetryd.proto import gnmi_pb2
 from tests.gnmi_messages import COUNTERS, NOW_NS, Reading, damage, notification, seeds, update
 
@@ -185,3 +186,33 @@ def test_intervals(steps: list[int], asked: int) -> None:
     for name in found[0]:
         assert found[0][name].tolist() == found[1][name].tolist(), name
         assert not pair[0].decoder.take_intervals()[name].any()
+
+
+def test_a_long_message_is_not_read_again_for_each_of_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Python has to read of it is read once to see whether it is sound, and at most once more."""
+    calls = {"json_values": 0, "read": 0}
+
+    def counted(name: str, function: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            calls[name] += 1
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(values, "json_values", counted("json_values", values.json_values))
+    monkeypatch.setattr(twin.Reader, "read", counted("read", twin.Reader.read))
+    lists = [json.dumps({"interface": [{"name": f"e{i}", "mtu": i, "up": True} for i in range(n)]}) for n in (40, 60)]
+    sent = [
+        notification(
+            *(update(f"/{name}", json_ietf_val=text.encode()) for name, text in zip("ab", lists, strict=True))
+        ),
+        notification(*(update(f"/a[k={i}]", leaflist_val=gnmi_pb2.ScalarArray()) for i in range(200))),
+        notification(*(update(f"/a[k={i}]", uint_val=i) for i in range(200)), deletes=["/c", "/d"], atomic=True),
+    ]
+    whole, parts = (Reading(compiled, capacity=capacity) for capacity in (4096, 7))
+    for message in sent:
+        assert whole.read(message) == parts.read(message)
+    assert parts.batches > 3 * 200 / 7
+    assert whole.counted() == parts.counted()
+    assert calls["json_values"] <= 2 + 4
+    assert calls["read"] <= 1 + 2

@@ -163,6 +163,9 @@ class Resolver:
         self._asked_target = asked_target
         self._is_wrapped = is_wrapped
         self._brought = 0
+        # What members and entries of paths are: Python reads JSON with lists, most of which comes again and again.
+        self._children: dict[tuple[int, str], Known] = {}
+        self._entries: dict[tuple[int, Elem], Known] = {}
 
     def wire(self, prefix: bytes, path: bytes) -> Known:
         """Return what is known of a path in the octets of its two messages."""
@@ -182,6 +185,14 @@ class Resolver:
 
     def child(self, parent: int, name: str) -> Known:
         """Return what is known of a member of a JSON object, whose own path has the number ``parent``."""
+        known = self._children.get((parent, name))
+        if known is None:
+            known = self._child(parent, name)
+            if known.path:  # as many as there may be paths, at most
+                self._children[parent, name] = known
+        return known
+
+    def _child(self, parent: int, name: str) -> Known:
         if name.startswith("@"):
             return Known(0, Refusal.ANNOTATION)
         if len(name.encode()) > LONGEST_PATH:
@@ -204,7 +215,13 @@ class Resolver:
             return Known(0, Refusal.BAD_PATH)
         if elems[-1].keys:  # the list was asked for by its keys: they are known
             return self._known(above)
-        return self._below(above, (*elems[:-1], entry_of(elems[-1].name, position, members)))
+        elem = entry_of(elems[-1].name, position, members)
+        known = self._entries.get((parent, elem))
+        if known is None:
+            known = self._below(above, (*elems[:-1], elem))
+            if known.path:
+                self._entries[parent, elem] = known
+        return known
 
     def _below(self, above: Place, elems: tuple[Elem, ...]) -> Known:
         return self._known(Place(Path(elems, above.path.origin), above.target))
