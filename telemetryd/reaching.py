@@ -25,6 +25,7 @@ from telemetryd.enforce.prepare import Goal, prepare
 from telemetryd.enforce.records import Reason, Records
 from telemetryd.enforce.transaction import Options, Transaction
 from telemetryd.errors import InputError, TelemetrydError
+from telemetryd.proto import gnmi_pb2
 from telemetryd.registry.models import Registry
 from telemetryd.targets import Where, plan_targets
 
@@ -87,6 +88,10 @@ class AskingDevice:
     async def read_leaves(self, paths: Iterable[str]) -> Reading:
         """See :class:`telemetryd.enforce.device.Device`."""
         return await (await self.asked()).read_leaves(paths)
+
+    async def read_notifications(self, paths: Sequence[str], kind: str = "ALL") -> list[gnmi_pb2.Notification]:
+        """See :meth:`telemetryd.enforce.gnmi_device.GnmiDevice.read_notifications`."""
+        return await (await self.asked()).read_notifications(paths, kind)
 
     async def write(self, writes: Sequence[Write], timer: CommitTimer | None = None) -> None:
         """See :class:`telemetryd.enforce.device.Device`."""

@@ -91,6 +91,8 @@ class FaultyDevice:
         self.commit: tuple[str, float, dict[str, Value]] | None = None
         self.hit: list[str] = []
         self.life: Life | None = None
+        #: How much faster time passes than it is told here: 1 where nobody waits.
+        self.hurry = 1.0
         self.random = Random(name)
         self._check = check
         self._late: list[tuple[float, list[Write]]] = []
@@ -151,8 +153,8 @@ class FaultyDevice:
             self._leave()
             raise LostError(f"{self.name}: connection lost")
         if fault == "late":
-            self._late.append((loop.time() + DEADLINE_S + LATE_S, list(writes)))
-            await asyncio.sleep(DEADLINE_S)
+            self._late.append((loop.time() + (DEADLINE_S + LATE_S) / self.hurry, list(writes)))
+            await asyncio.sleep(DEADLINE_S / self.hurry)
             raise LostError(f"{self.name}: DEADLINE_EXCEEDED")
         writes = list(writes)
         if fault == "pretend":
@@ -223,7 +225,7 @@ class FaultyDevice:
         """Be called; return the fault of this call."""
         if self.life is not None:
             self.life.step(f"{self.name} {kind}")
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01 / self.hurry)
         self.settle_time()
         if asyncio.get_running_loop().time() < self.unreachable_until_s:
             raise LostError(f"{self.name}: cannot be reached")
@@ -240,7 +242,7 @@ class FaultyDevice:
         return fault
 
     def _leave(self) -> None:
-        self.unreachable_until_s = asyncio.get_running_loop().time() + self.random.uniform(1.0, 60.0)
+        self.unreachable_until_s = asyncio.get_running_loop().time() + self.random.uniform(1.0, 60.0) / self.hurry
 
     def _reading(self) -> Reading:
         state = {path: value for path, value in self.config.items() if path not in self.dropped_in_state}

@@ -1,4 +1,4 @@
-"""`telemetryd enforce`: what devices would be configured to, from files; nothing is written to a device."""
+"""`telemetryd enforce`: plan what devices shall have, write it to those that may be written to, and take it off."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from telemetryd.registry.models import Registry
 
 app = typer.Typer(
-    help="Plan what devices would be configured to; nothing is written yet.",
+    help="Plan, write, confirm and take off what allocations become on devices.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -34,7 +34,7 @@ app = typer.Typer(
 
 @app.callback()
 def _group() -> None:
-    """Plan what devices would be configured to; nothing is written yet."""
+    """Plan, write, confirm and take off what allocations become on devices."""
 
 
 @app.command()
@@ -286,3 +286,22 @@ def _rate(name: str, title: str | None = None) -> Any:
     from telemetryd.config.units import format_rate
 
     return Field(title or name, lambda row: format_rate(row[f"{name}_bps"]), right=True)
+
+
+# Commands that talk to devices are in modules of their own.
+from telemetryd.cli import enforce_apply, enforce_decide, enforce_state  # noqa: E402
+
+for _command in (
+    enforce_apply.apply,
+    enforce_decide.confirm,
+    enforce_decide.rollback,
+    enforce_decide.recover,
+    enforce_apply.off,
+    enforce_state.status,
+    enforce_state.drift,
+    enforce_state.history,
+    enforce_state.audit,
+    enforce_state.freeze,
+    enforce_state.unfreeze,
+):
+    app.command()(_command)

@@ -36,7 +36,7 @@ VERBS: Final = {
     "doctor": "Check what the daemon needs of this host, and name the remedy.",
     "registry": "Check, show, search and extend the registry.",
     "policy": "Check, show, divide and explain bandwidth policies.",
-    "enforce": "Plan what devices would be configured to.",
+    "enforce": "Plan, write, confirm and take off what allocations become on devices.",
     "agent": "Serve this host's interfaces by gNMI.",
     "gnmi": "Talk to a gNMI target: capabilities, get, subscribe, watch.",
     "send": "Send sFlow datagrams to a collector: captures or the example city.",

@@ -29,6 +29,10 @@ class Measurement:
         self._guards = guards
         self._decided = decided
 
+    def decided_by(self, decided: Decided) -> None:
+        """Let an operator decide."""
+        self._decided = decided
+
     async def begin(self) -> None:
         """Let every guard measure how it is before the change."""
         await asyncio.gather(*(one.begin() for one in self._guards))
@@ -37,11 +41,11 @@ class Measurement:
         """Ask every guard now; for the time between two steps, where only what hurts counts."""
         return combine(await asyncio.gather(*(one.judge() for one in self._guards)))
 
-    async def measure(self, decided: Decided | None = None) -> Judgement:
+    async def measure(self) -> Judgement:
         """Ask until the time is over: what hurts ends it at once, and so does an operator's word."""
         loop = asyncio.get_running_loop()
         end_s = loop.time() + self.within_s
-        ask = decided or self._decided
+        ask = self._decided
         while True:
             if ask is not None and (word := await ask()) is not None:
                 return word

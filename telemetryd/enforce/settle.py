@@ -22,8 +22,6 @@ from telemetryd.ingest.gnmi.backoff import Backoff
 BARRIER: Final = Write(f"/qos/queues/queue[name={PREFIX}barrier]", None)
 #: Sets without an end: the device takes them and does not have them.
 MOST_ROUNDS: Final = 4
-#: How long state may take to follow config.
-STATE_S: Final = 5.0
 
 
 class StuckError(DeviceError):

@@ -29,15 +29,13 @@ from telemetryd.enforce.measure import Measurement
 from telemetryd.enforce.names import Value
 from telemetryd.enforce.prepare import Prepared, apply_fast, in_order
 from telemetryd.enforce.records import BusyError, Reason, Records, holding
-from telemetryd.enforce.settle import STATE_S, Settled, settle
+from telemetryd.enforce.settle import Settled, settle
 from telemetryd.enforce.verify import Compared, compare
 from telemetryd.errors import TelemetrydError
 from telemetryd.ingest.gnmi.backoff import Backoff
 
 #: What a device's own timer has more than the measuring: the others are written to, and it is confirmed.
 GRACE_S: Final = 120.0
-#: After a lost answer a device is asked for so long what it has.
-ASK_S: Final = 10.0
 _POLL_S: Final = 0.2
 
 #: Told of each device: its name, and what happens with it.
@@ -64,6 +62,10 @@ class Options:
         How long to try to bring a device back; longer is left to who recovers.
     ignores_freeze:
         Going back, and taking everything off, are possible while nothing may be written.
+    ask_s:
+        After a lost answer a device is asked for so long what it has.
+    state_s:
+        How long state may take to follow config.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -71,6 +73,8 @@ class Options:
     canary: str = ""
     patience_s: float = 60.0
     ignores_freeze: bool = False
+    ask_s: float = 10.0
+    state_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,12 @@ class Transaction:
         self._unanswered: set[str] = set()
         self._compared: dict[str, Compared] = {}
         self._judgement: Judgement | None = None
+        self._id = ""
+
+    @property
+    def id(self) -> str:
+        """Its name, once it runs; "" before."""
+        return self._id
 
     async def run(self) -> Result:
         """Do it.
@@ -144,6 +154,7 @@ class Transaction:
             if self._measurement is not None:
                 await self._measurement.begin()
             self._journal = await asyncio.to_thread(self._begin)
+            self._id = self._journal.id
             try:
                 return await self._decide()
             finally:
@@ -267,7 +278,7 @@ class Transaction:
     async def _find_out(self, one: Prepared, after: Mapping[str, Value], error: LostError) -> None:
         """Ask a device whose answer was lost what it has; it is done where that is everything."""
         loop = asyncio.get_running_loop()
-        end_s = loop.time() + ASK_S
+        end_s = loop.time() + self._options.ask_s
         self._tell(one.name, f"no answer ({error}): reading")
         while True:
             try:
@@ -283,7 +294,7 @@ class Transaction:
         """See that a device has everything, in config and in state, and that nothing else has changed."""
         wanted = {leaf.path: leaf.new for leaf in one.leaves}
         loop = asyncio.get_running_loop()
-        end_s, pause_s = loop.time() + STATE_S, _POLL_S
+        end_s, pause_s = loop.time() + self._options.state_s, _POLL_S
         while True:
             reading = await one.goal.device.read()
             found = self._compared[one.name] = compare(wanted, reading, one.goal.device.traits)

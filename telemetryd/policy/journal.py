@@ -109,10 +109,8 @@ class Journal:
             If it cannot be written, or the journal was changed.
         """
         self._chain.records()  # a changed line is found before anything is added to it
-        contents = self._contents(policies)
-        files = tuple((name, hashlib.sha256(data).hexdigest()) for name, data in contents)
-        listing = "".join(f"{digest}  {name}\n" for name, digest in files)
-        version = hashlib.sha256(listing.encode()).hexdigest()
+        contents = _contents(policies)
+        files, version = _version(contents)
 
         def make(last: Document | None) -> dict[str, Any] | None:
             if last is not None and (last.get("version"), last.get("action")) == (version, action):
@@ -154,16 +152,6 @@ class Journal:
             written.append(target)
         return written
 
-    def _contents(self, policies: Policies) -> list[tuple[str, bytes]]:
-        """Return name and content of every file of the policies, sorted by name."""
-        paths = {Path(policy.document.file).resolve() for policy in policies.policies}
-        paths |= {path for policy in policies.policies for path in policy.calendar_files}
-        common = Path(os.path.commonpath([path.parent for path in paths]))
-        try:
-            return sorted((path.relative_to(common).as_posix(), path.read_bytes()) for path in paths)
-        except OSError as error:
-            raise TelemetrydError(f"a policy cannot be read: {error}") from error
-
     def _keep(self, digest: str, data: bytes) -> None:
         target = self.directory / "objects" / digest
         if target.exists():
@@ -184,3 +172,25 @@ class Journal:
         except (ValueError, TypeError, KeyError) as error:
             where = f"{self._chain.path}:{document['number']}"
             raise TelemetrydError(f"{where}: is no record of the history: {error}") from error
+
+
+def version_of(policies: Policies) -> str:
+    """Return the version of policies as they are in their files."""
+    return _version(_contents(policies))[1]
+
+
+def _version(contents: list[tuple[str, bytes]]) -> tuple[tuple[tuple[str, str], ...], str]:
+    files = tuple((name, hashlib.sha256(data).hexdigest()) for name, data in contents)
+    listing = "".join(f"{digest}  {name}\n" for name, digest in files)
+    return files, hashlib.sha256(listing.encode()).hexdigest()
+
+
+def _contents(policies: Policies) -> list[tuple[str, bytes]]:
+    """Return name and content of every file of the policies, sorted by name."""
+    paths = {Path(policy.document.file).resolve() for policy in policies.policies}
+    paths |= {path for policy in policies.policies for path in policy.calendar_files}
+    common = Path(os.path.commonpath([path.parent for path in paths]))
+    try:
+        return sorted((path.relative_to(common).as_posix(), path.read_bytes()) for path in paths)
+    except OSError as error:
+        raise TelemetrydError(f"a policy cannot be read: {error}") from error
