@@ -14,6 +14,8 @@ _ALLOWED: Final = {
     "telemetryd/observe/log.py": {"_emit"},
     # a command's loop, which has nothing else to do meanwhile
     "telemetryd/serve/control_client.py": {"_probe", "_group"},
+    "telemetryd/cli/enforce_apply.py": {"_show_plan", "_show_results"},
+    "telemetryd/cli/output.py": {"show_table"},
     # gRPC joins its poller's thread at the end of a loop
     "threading.py": {"_wait_for_tstate_lock"},
     # devices in memory, on a loop whose time passes at once

@@ -8,6 +8,7 @@ JSON, and is answered by a line:
     {"do": "change", "target": 0, "leaves": {}}  somebody else changes it; null removes a leaf
     {"do": "drops", "target": 0, "packets": 5}   that each queue drops with each reading
     {"do": "hit", "target": 0}                   the faults that were done
+    {"do": "reset", "target": 0}                 as it was at the beginning
 """
 
 from __future__ import annotations
@@ -207,6 +208,8 @@ def obey(targets: list[FaultyTarget], command: dict[str, Any]) -> Any:
             target.drops = command["packets"]
         case "traits":
             device._traits = replace(device.traits, **command["traits"])
+        case "reset":
+            targets[command["target"]].__init__(FaultyDevice(device.name, FOREIGN, check=dangling))  # type: ignore[misc]
         case "hit":
             return device.hit
     return None

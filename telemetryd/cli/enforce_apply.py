@@ -153,7 +153,9 @@ async def _apply(
             await asyncio.to_thread(ask, f"Write {writes} leaves to {count} devices?", yes)
         measurement = _measurement(known, prepared, protected, within_s)
         reason = Reason(
-            why.strip(), policy=version_of(policies), demand=str(demand or "all that everybody may ask for")
+            why.strip(),
+            policy=await asyncio.to_thread(version_of, policies),
+            demand=str(demand or "all that everybody may ask for"),
         )
         result = await _run(known, prepared, reason, measurement, canary or "", force, as_json)
         return _show_result(prepared, result, left, as_json)
@@ -231,7 +233,7 @@ async def _off(known: Reaching, names: list[str], why: str, yes: bool, as_json: 
     from telemetryd.enforce.records import Intended, Reason
     from telemetryd.errors import TelemetrydError
 
-    chosen = names or sorted({*known.enabled, *known.records.intended_devices()})
+    chosen = names or sorted({*known.enabled, *await asyncio.to_thread(known.records.intended_devices)})
     if not chosen:
         note("no device was ever written to, and the settings name none")
         return 0

@@ -78,14 +78,9 @@ async def repair(records: Records, found: Sequence[Prepared], why: str, options:
     """
     if not found:
         raise TelemetrydError("there is nothing to repair")
-    reason = Reason(why, policy=records_policy(records, found[0].name))
+    intended = await asyncio.to_thread(records.intended, found[0].name)
+    reason = Reason(why, policy=intended.policy if intended is not None else "")
     return await Transaction(found, records=records, reason=reason, options=options).run()
-
-
-def records_policy(records: Records, device: str) -> str:
-    """Return the version of the policies that was confirmed on a device."""
-    intended = records.intended(device)
-    return intended.policy if intended is not None else ""
 
 
 async def freeze_for_drift(records: Records, drifts: Sequence[Drift]) -> None:

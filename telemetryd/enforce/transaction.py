@@ -37,6 +37,8 @@ from telemetryd.ingest.gnmi.backoff import Backoff
 #: What a device's own timer has more than the measuring: the others are written to, and it is confirmed.
 GRACE_S: Final = 120.0
 _POLL_S: Final = 0.2
+#: Config follows a Set at once, nearly everywhere.
+CONFIG_S: Final = 1.0
 
 #: Told of each device: its name, and what happens with it.
 Progress = Callable[[str, str], None]
@@ -294,12 +296,15 @@ class Transaction:
         """See that a device has everything, in config and in state, and that nothing else has changed."""
         wanted = {leaf.path: leaf.new for leaf in one.leaves}
         loop = asyncio.get_running_loop()
-        end_s, pause_s = loop.time() + self._options.state_s, _POLL_S
+        begun_s, pause_s = loop.time(), _POLL_S
+        end_s = begun_s + self._options.state_s
         while True:
             reading = await one.goal.device.read()
             found = self._compared[one.name] = compare(wanted, reading, one.goal.device.traits)
             if not found.mismatches:
                 break
+            if any(mismatch.where == "config" for mismatch in found.mismatches):
+                end_s = min(end_s, begun_s + CONFIG_S)
             if loop.time() >= end_s:
                 raise ChangedError(f"{one.name}: {found.mismatches[0]}" + _more(len(found.mismatches)))
             await asyncio.sleep(pause_s)
