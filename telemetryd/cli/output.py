@@ -177,3 +177,19 @@ def _csv_cell(value: object) -> object:
     if isinstance(value, bool):
         return str(value).lower()
     return value
+
+
+def show_pivot(rows: Sequence[Mapping[str, Any]], down: tuple[str, ...], across: tuple[str, ...], title: str) -> None:
+    """Print rows as a grid, one key down and one across, with rate and interval in the cells."""
+    grid: dict[tuple[str, ...], dict[str, Any]] = {}
+    heads: dict[str, None] = {}
+    for row in rows:
+        head = " > ".join(row[key] for key in across)
+        heads.setdefault(head)
+        line = grid.setdefault(tuple(row[key] for key in down), {key: row[key] for key in down})
+        line["cell " + head] = estimate_text(row)
+
+    def cell(head: str) -> Field:
+        return Field(head, lambda line: line.get("cell " + head, ""), right=True)
+
+    show_table([*(text(key) for key in down), *(cell(head) for head in heads)], list(grid.values()), title)

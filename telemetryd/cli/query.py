@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from telemetryd.cli import query_calibrated
 from telemetryd.cli.query_counters import components, demands, interfaces, queues
 from telemetryd.cli.query_options import (
     Application,
     AsCsv,
     AsJson,
     By,
+    Calibrated,
     Count,
     Department,
     DirectionName,
@@ -27,7 +29,7 @@ from telemetryd.cli.query_options import (
 )
 
 if TYPE_CHECKING:
-    from telemetryd.cli.output import Field, Format
+    from telemetryd.cli.output import Field
     from telemetryd.store.embedded import Store
     from telemetryd.store.query import Answer
     from telemetryd.store.select import Selection
@@ -68,9 +70,7 @@ def top(
     application: Application = None,
     link: Link = None,
     direction: DirectionName = None,
-    calibrated: Annotated[
-        bool, typer.Option("--calibrated", help="Let the classes of every link sum to its interface's counter.")
-    ] = False,
+    calibrated: Calibrated = False,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
@@ -78,11 +78,9 @@ def top(
     from telemetryd.cli import output
     from telemetryd.store import query
 
-    question = _Question(
-        store, table, from_time, to_time, tz, department, peer_department, application, link, direction
-    )
+    question = Question(store, table, from_time, to_time, tz, department, peer_department, application, link, direction)
     if calibrated:
-        _show_calibrated(question, _words(by), n, output.Format.of(as_json, as_csv))
+        query_calibrated.top(question, _words(by), n, output.Format.of(as_json, as_csv))
         return
     answer = query.top(question.store, _words(by), question.selection, n)
     match output.Format.of(as_json, as_csv):
@@ -94,39 +92,6 @@ def top(
             total = {**(answer.total or {}), "share": 1.0, answer.by[0]: "total"} if answer.by and answer.rows else None
             output.show_table([*_keys(answer), *_figures(), output.share()], answer.rows, question.title(answer), total)
             question.remarks(answer)
-
-
-def _show_calibrated(question: _Question, by: list[str], n: int, form: Format) -> None:
-    from telemetryd.cli import output
-    from telemetryd.store import calibrated
-    from telemetryd.store.when import format_time
-
-    answer = calibrated.top(question.store, by, question.selection, n)
-    begin, end = (format_time(moment, question.zone) for moment in (answer.from_ns, answer.to_ns))
-    figures = ("rate_bps", "low_bps", "high_bps", "octets", "raw_rate_bps", "raw_octets", "samples", "share")
-    match form:
-        case output.Format.JSON:
-            head = {"query": "top", "calibrated": True, "table": question.selection.table, "from": begin, "to": end}
-            head |= {"seconds": (answer.to_ns - answer.from_ns) / 1e9, "confidence": question.selection.confidence}
-            output.write_json({**head, "by": list(answer.by), "rows": answer.rows, "places": answer.places})
-        case output.Format.CSV:
-            output.write_csv(answer.rows, [*answer.by, *figures, "folded"])
-        case _:
-            fields = [
-                *map(output.text, answer.by),
-                output.rate("rate"),
-                output.interval(),
-                output.rate("by samples alone", "raw_rate_bps"),
-                output.count("samples"),
-                output.share(),
-            ]
-            output.show_table(fields, answer.rows, f"{question.selection.table}, calibrated: {begin} to {end}")
-            without = sum(place["estimator"] == "none" for place in answer.places)
-            if without:
-                output.note(f"{without} of {len(answer.places)} links and directions have no counter in this range")
-            ratios = sum(place["estimator"] == "ratio" for place in answer.places)
-            if ratios:
-                output.note(f"{ratios} by the ratio alone, as the coverage alarm fired (`telemetryd coverage`)")
 
 
 @app.command()
@@ -144,6 +109,7 @@ def series(
     application: Application = None,
     link: Link = None,
     direction: DirectionName = None,
+    calibrated: Calibrated = False,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
@@ -152,10 +118,11 @@ def series(
     from telemetryd.store import query
     from telemetryd.store.when import format_time, parse_duration
 
-    question = _Question(
-        store, table, from_time, to_time, tz, department, peer_department, application, link, direction
-    )
+    question = Question(store, table, from_time, to_time, tz, department, peer_department, application, link, direction)
     width = None if bucket is None else parse_duration(bucket)
+    if calibrated:
+        query_calibrated.series(question, _words(by), width, n, output.Format.of(as_json, as_csv))
+        return
     answer = query.series(question.store, _words(by), question.selection, width, n)
     rows = [
         {
@@ -171,7 +138,7 @@ def series(
             output.write_csv(rows, ["time", *answer.by, *FIGURES, "folded"])
         case _:
             if answer.by:
-                _show_pivot(rows, ("time",), answer.by, question.title(answer))
+                output.show_pivot(rows, ("time",), answer.by, question.title(answer))
             else:
                 output.show_table([output.text("time"), *_figures()], rows, question.title(answer))
             question.remarks(answer)
@@ -193,6 +160,7 @@ def matrix(
     application: Application = None,
     link: Link = None,
     direction: DirectionName = None,
+    calibrated: Calibrated = False,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
@@ -200,9 +168,10 @@ def matrix(
     from telemetryd.cli import output
     from telemetryd.store import query
 
-    question = _Question(
-        store, table, from_time, to_time, tz, department, peer_department, application, link, direction
-    )
+    question = Question(store, table, from_time, to_time, tz, department, peer_department, application, link, direction)
+    if calibrated:
+        query_calibrated.matrix(question, rows, columns, (n, n_columns), output.Format.of(as_json, as_csv))
+        return
     answer = query.matrix(question.store, rows, columns, question.selection, n, n_columns)
     match output.Format.of(as_json, as_csv):
         case output.Format.JSON:
@@ -218,7 +187,7 @@ def matrix(
             output.write_csv(answer.rows, [*answer.by, *FIGURES, "share", "folded"])
         case _:
             margins = [{**row, columns: "total"} for row in answer.margins[rows]]
-            _show_pivot([*answer.rows, *margins], (rows,), (columns,), question.title(answer))
+            output.show_pivot([*answer.rows, *margins], (rows,), (columns,), question.title(answer))
             question.remarks(answer)
 
 
@@ -246,9 +215,7 @@ def percentile(
     from telemetryd.store import query
     from telemetryd.store.when import parse_duration
 
-    question = _Question(
-        store, table, from_time, to_time, tz, department, peer_department, application, link, direction
-    )
+    question = Question(store, table, from_time, to_time, tz, department, peer_department, application, link, direction)
     answer = query.percentile(question.store, _words(by), question.selection, percent, parse_duration(bin_width), n)
     extra = ("mean_bps", "peak_bps", "bins", "is_highest")
     match output.Format.of(as_json, as_csv):
@@ -295,7 +262,7 @@ def quality(
     from telemetryd.store.quality import quality as ask
     from telemetryd.store.when import format_time, parse_duration
 
-    question = _Question(store, "totals", from_time, to_time, tz)
+    question = Question(store, "totals", from_time, to_time, tz)
     width = None if bucket is None else parse_duration(bucket)
     answer = ask(question.store, question.selection, metric or (), source or (), width, n)
     times = [] if width is None else ["time"]
@@ -341,7 +308,7 @@ def _percent(share: float | None) -> str:
     return "" if share is None else output.percent_text(share, 2)
 
 
-class _Question:
+class Question:
     """The options that all questions share, and what is printed around every answer."""
 
     def __init__(
@@ -439,24 +406,6 @@ def _figures() -> list[Field]:
     from telemetryd.cli.output import count, interval, octets, rate
 
     return [rate(), interval(), octets(), count("samples")]
-
-
-def _show_pivot(rows: list[dict[str, Any]], down: tuple[str, ...], across: tuple[str, ...], title: str) -> None:
-    """Print rows as a grid, one key down and one across, with rate and interval in the cells."""
-    from telemetryd.cli.output import Field, estimate_text, show_table, text
-
-    grid: dict[tuple[str, ...], dict[str, Any]] = {}
-    heads: dict[str, None] = {}
-    for row in rows:
-        head = " > ".join(row[key] for key in across)
-        heads.setdefault(head)
-        line = grid.setdefault(tuple(row[key] for key in down), {key: row[key] for key in down})
-        line["cell " + head] = estimate_text(row)
-
-    def cell(head: str) -> Field:
-        return Field(head, lambda line: line.get("cell " + head, ""), right=True)
-
-    show_table([*(text(key) for key in down), *(cell(head) for head in heads)], list(grid.values()), title)
 
 
 app.command("demand")(demands)

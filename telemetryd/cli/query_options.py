@@ -33,5 +33,8 @@ DirectionName = Annotated[
     typer.Option("--direction", help="inbound, outbound, internal, transit; of links in, out (repeatable)."),
 ]
 Count = Annotated[int, typer.Option("-n", "--n", min=1, help="Keys to show; the rest is 'other'.")]
+Calibrated = Annotated[
+    bool, typer.Option("--calibrated", help="Let the classes of every link sum to its interface's counter.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object (docs/query.md).")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")]

@@ -120,7 +120,7 @@ def series(store: Store, by: Sequence[str], selection: Selection, bucket_ns: int
     columns = grouping(by)
 
     def answer(snapshot: Snapshot) -> Answer:
-        width = bucket_ns or _auto_bucket(snapshot, selection)
+        width = bucket_ns or auto_bucket(snapshot, selection)
         found = sum_by(snapshot, columns, selection, width)
         from_ns, to_ns = found.plan.from_ns, found.plan.to_ns
         starts = bucket_starts(from_ns, to_ns, width)
@@ -144,9 +144,7 @@ def matrix(store: Store, row_key: str, column_key: str, selection: Selection, n:
 
     Cells without traffic are left out; ``margins`` has the rows of each key alone.
     """
-    axes = grouping((row_key, column_key))
-    if len(axes) > len(_PAIRS["zone_pair"]):
-        raise InputError("a matrix has one column a side: take source_zone and destination_zone for zones")
+    axes = matrix_axes(row_key, column_key)
 
     def answer(snapshot: Snapshot) -> Answer:
         found = sum_by(snapshot, axes, selection)
@@ -249,7 +247,21 @@ def percentile(
     return store.read(answer)
 
 
-def _auto_bucket(snapshot: Snapshot, selection: Selection) -> int:
+def matrix_axes(row_key: str, column_key: str) -> Name:
+    """Return the key columns of a matrix.
+
+    Raises
+    ------
+    InputError
+        If one isn't known, or is of two columns, or both are the same.
+    """
+    axes = grouping((row_key, column_key))
+    if len(axes) > len(_PAIRS["zone_pair"]):
+        raise InputError("a matrix has one column a side: take source_zone and destination_zone for zones")
+    return axes
+
+
+def auto_bucket(snapshot: Snapshot, selection: Selection) -> int:
     """Choose the narrowest width that the range is held in and that gives a readable series."""
     plan = make_plan(snapshot, selection, None)
     coarsest = cover.finest_span(snapshot.manifest, plan.from_ns, plan.to_ns)

@@ -26,7 +26,7 @@ METRIC: Final = "counters."
 #: Lengths of the windows, ns.
 SPANS: Final = tuple(span_ns for span_ns in SPANS_NS if span_ns >= SPAN_NS)
 
-_COLUMNS: Final = ("metric", "source", "value")
+_COLUMNS: Final = ("time", "metric", "source", "value")
 
 #: (metric, source).
 _Key = tuple[str, str]
@@ -88,13 +88,25 @@ def figures_between(snapshot: Snapshot, from_ns: int, to_ns: int) -> Figures:
 
     May raise OSError where a segment is gone, since it was replaced after the snapshot.
     """
-    sums: dict[tuple[str, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    return figures_by(snapshot, from_ns, to_ns, None).get(0, {})
+
+
+def figures_by(snapshot: Snapshot, from_ns: int, to_ns: int, bucket_ns: int | None) -> dict[int, Figures]:
+    """Sum the figures of all whole spans inside of a range by the begins of buckets; by 0 where there are none.
+
+    May raise OSError where a segment is gone, since it was replaced after the snapshot.
+    """
+    sums: dict[int, dict[tuple[str, str], dict[str, float]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(float))
+    )
     known = {METRIC + name: name for name in FIGURES}
     for origin, levels in holdings(snapshot.manifest, of_counters=True).items():
-        for piece in cover(from_ns, to_ns, levels):
+        usable = [level for level in levels if bucket_ns is None or bucket_ns % level.span_ns == 0]
+        for piece in cover(from_ns, to_ns, usable):
             table = read_figures(snapshot, piece, [origin])
-            for metric, source, value in zip(*(table[name].to_pylist() for name in _COLUMNS), strict=True):
+            for time_ns, metric, source, value in zip(*(table[name].to_pylist() for name in _COLUMNS), strict=True):
                 if metric in known:
                     link, _, direction = source.rpartition(" ")
-                    sums[link, direction][known[metric]] += value
-    return {key: dict(figures) for key, figures in sums.items()}
+                    bucket = 0 if bucket_ns is None else time_ns // bucket_ns * bucket_ns
+                    sums[bucket][link, direction][known[metric]] += value
+    return {bucket: {key: dict(of_key) for key, of_key in found.items()} for bucket, found in sums.items()}

@@ -10,6 +10,7 @@ import pytest
 
 from telemetryd.aggregate.reconcile import Figures
 from telemetryd.aggregate.rollup import RollUp
+from telemetryd.errors import InputError
 from telemetryd.schema import LinkDirection, Table, UsageWindow
 from telemetryd.store import calibrated, query
 from telemetryd.store.embedded import Store
@@ -166,3 +167,62 @@ def test_counters_for_a_part_of_the_range(tmp_path: Path) -> None:
         assert sum(row["octets"] for row in found.rows) == pytest.approx(total)
         widths.append([row["high_bps"] - row["low_bps"] for row in found.rows])
     assert np.all(np.array(widths[1]) < np.array(widths[0]))
+
+
+def test_every_bucket_sums_to_its_counter(tmp_path: Path) -> None:
+    """A series is calibrated by what the counter says of each bucket's own time; where it says nothing, by nothing."""
+    spans = [(START_NS + number * 10 * S, figures(octets=80e6 + number * 1e6)) for number in range(6)]
+    fill(tmp_path, spans)
+    chosen = Selection("link_usage", where={"link": [LINK]})
+    with Store.open(tmp_path, "read") as store:
+        found = calibrated.series(store, ["department"], chosen, 30 * S)
+        octets: dict[int, float] = {}
+        for row in found.rows:
+            second = (row["time_ns"] - START_NS) // S
+            octets[second] = octets.get(second, 0.0) + row["octets"]
+        assert octets == {
+            0: pytest.approx(240e6 + 3e6),
+            30: pytest.approx(240e6 + 12e6),
+            60: pytest.approx(240e6),
+        }
+        assert all(row["low_bps"] <= row["rate_bps"] <= row["high_bps"] for row in found.rows)
+        (place,) = found.places
+        assert (place["covered_s"], place["counter_octets"]) == (60.0, pytest.approx(495e6))
+        assert calibrated.series(store, [], chosen).bucket_ns == 10 * S
+        with pytest.raises(InputError, match="multiple"):
+            calibrated.series(store, [], chosen, 5 * S)
+
+
+def test_a_bucket_without_samples_has_the_bound_that_samples_alone_give(tmp_path: Path) -> None:
+    """0 is the figure, not the upper limit, of a key that no sample of a bucket was of."""
+    with Store.open(tmp_path) as store:
+        windows = usage()
+        for one in windows[:10]:
+            keep = one.columns["department"] != NAMES.departments.index("exam office")
+            for name, column in one.columns.items():
+                one.columns[name] = column[keep]
+        store.append([one for one in windows if one.span_ns == S], ORIGIN)
+    chosen = Selection("link_usage", where={"link": [LINK]})
+    with Store.open(tmp_path, "read") as store:
+        by_counters = calibrated.series(store, ["department"], chosen, 10 * S)
+        by_samples = query.series(store, ["department"], chosen, 10 * S)
+    for one, other in zip(by_counters.rows, by_samples.rows, strict=True):
+        assert one["rate_bps"] == pytest.approx(other["rate_bps"])
+        if not other["samples"]:
+            assert (one["low_bps"], one["rate_bps"]) == (0, 0)
+            assert one["high_bps"] == other["high_bps"] > 0
+    assert {row["samples"] > 0 for row in by_counters.rows} == {True, False}
+
+
+def test_a_matrix_has_the_margins_of_the_top(tmp_path: Path) -> None:
+    """Cells sum to the margins, and those are what asking for one key alone gives."""
+    fill(tmp_path, spans_of())
+    with Store.open(tmp_path, "read") as store:
+        found = calibrated.matrix(store, "department", "link", Selection("link_usage"))
+        alone = calibrated.top(store, ["department"], Selection("link_usage"))
+    assert [row["octets"] for row in found.margins["department"]] == pytest.approx([r["octets"] for r in alone.rows])
+    for row in found.margins["department"]:
+        cells = [cell["octets"] for cell in found.rows if cell["department"] == row["department"]]
+        assert sum(cells) == pytest.approx(row["octets"])
+    of_link = {row["link"]: row["octets"] for row in found.margins["link"]}
+    assert of_link[LINK] == pytest.approx(9 * 82e6)
