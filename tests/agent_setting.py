@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from telemetryd.agent.ask import Asker
+from telemetryd.agent.audit import Caller
 from telemetryd.agent.config_source import ConfigSource
 from telemetryd.agent.encode import Encoder
 from telemetryd.agent.realise import NoKernel, Realiser
@@ -75,7 +76,7 @@ class Target:
 
     async def set(self, *deletes: str, who: str = "tester", **operations: Any) -> gnmi_pb2.SetResponse:
         octets = set_request(*deletes, **operations).SerializeToString()
-        return gnmi_pb2.SetResponse.FromString(await self.running.set(octets, who))
+        return gnmi_pb2.SetResponse.FromString(await self.running.set(octets, Caller(who)))
 
     async def refuses(self, *deletes: str, status: str = "INVALID_ARGUMENT", **operations: Any) -> str:
         """Check that a Set is refused and changes nothing; return the message."""

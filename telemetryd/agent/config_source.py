@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 
 from telemetryd.agent.branches import branch_of
 from telemetryd.agent.datastore import Entry, Values
+from telemetryd.agent.interfaces import INTERFACE
 from telemetryd.agent.model import ListNode, Model
 from telemetryd.agent.qos_model import LISTS, MODULE_OF, MODULES
 from telemetryd.agent.realise import Leaves, Realiser
-from telemetryd.agent.source import Source
+from telemetryd.agent.source import Pulse, Source
 from telemetryd.agent.tree import Branch, Elems, Snapshot, Value
 from telemetryd.errors import TelemetrydError
 from telemetryd.ingest.gnmi.path import parse
@@ -29,14 +30,14 @@ class ConfigSource:
     Parameters
     ----------
     interfaces:
-        Another source, whose pulse is that of this one too.
+        Another source; what it announces this one does too.
     realiser:
         What tells the counters.
     """
 
     def __init__(self, interfaces: Source, realiser: Realiser) -> None:
         self.model = whole_model(interfaces.model)
-        self.pulse = interfaces.pulse
+        self.pulse = Pulse()
         self._interfaces, self._realiser = interfaces, realiser
         self._published: dict[Elems, Branch] = {}
         self._configured: dict[str, tuple[ListNode, Elems, Values]] = {}
@@ -48,6 +49,32 @@ class ConfigSource:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._interfaces.run(), name="interfaces")
             group.create_task(self._realiser.run(), name="realiser")
+            group.create_task(self._pass_on(), name="pulse")
+
+    async def _pass_on(self) -> None:
+        while True:
+            seen = self._interfaces.pulse.number
+            self.pulse.beat()
+            await self._interfaces.pulse.after(seen, None)
+
+    async def ready(self) -> None:
+        """Return when interfaces can be read."""
+        await self._interfaces.read(asyncio.get_running_loop().time())
+
+    @property
+    def links_announced(self) -> int:
+        """How often something of the interfaces was announced."""
+        return self._interfaces.pulse.number
+
+    async def links_changed(self, seen: int) -> int:
+        """Return how often something was announced, once that is more often than was seen."""
+        await self._interfaces.pulse.after(seen, None)
+        return self._interfaces.pulse.number
+
+    async def link_numbers(self) -> dict[str, Value | None]:
+        """Return the interfaces that are there now, by name, each with its number, which is new if it came back."""
+        position = next(i for i, leaf in enumerate(INTERFACE.leaves) if leaf.way == "state/ifindex")
+        return {name: branch.values[position] for name, branch in (await self.interface_names()).items()}
 
     async def interface_names(self) -> dict[str, Branch]:
         """Return the interfaces that are there now, by name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -12,11 +13,13 @@ from typing import Any, ClassVar, Final
 import grpc
 import grpc.aio
 
+from telemetryd.agent.roles import Roles
 from telemetryd.agent.running import Running
 from telemetryd.agent.service import Service
 from telemetryd.agent.source import Source
 from telemetryd.component import Component
 from telemetryd.errors import InputError
+from telemetryd.observe.health import OK, Health
 from telemetryd.observe.log import Log
 
 #: How long calls may go on after the end was announced to them.
@@ -96,8 +99,8 @@ class AgentServer(Component):
         Where to listen; port 0 takes a free one (:attr:`port` says which, and the log).
     tls:
         None for a connection without: only where somebody said so explicitly.
-    target, fastest_s, running:
-        See :class:`telemetryd.agent.service.Service`.
+    target, fastest_s, running, roles:
+        See :class:`telemetryd.agent.service.Service`; roles are made anew by :meth:`renew`.
     """
 
     name: ClassVar[str] = "agent"
@@ -112,10 +115,12 @@ class AgentServer(Component):
         target: str = "",
         fastest_s: float = 0.1,
         running: Running | None = None,
+        roles: Callable[[], Roles] = Roles,
     ) -> None:
         super().__init__()
         self.address, self.port = address, port
-        self.service = Service(source, name=target, fastest_s=fastest_s, running=running)
+        self.service = Service(source, name=target, fastest_s=fastest_s, running=running, roles=roles())
+        self._roles = roles
         self._source, self._running, self._tls = source, running, tls
         self._renewed: grpc.ServerCertificateConfiguration | None = None
         self._log = Log(self.name)
@@ -133,6 +138,8 @@ class AgentServer(Component):
         server = grpc.aio.server(options=options, maximum_concurrent_rpcs=MOST_CALLS)
         server.add_generic_rpc_handlers((self.service.handlers(),))
         self.port = await self._listen(server)
+        if self._running is not None:
+            await self._running.prepare()
         # The first reading shows whether it works at all.
         await self._source.read(asyncio.get_running_loop().time())
         async with asyncio.TaskGroup() as group:
@@ -156,8 +163,16 @@ class AgentServer(Component):
                     task.cancel()
         self._log.info("served", **self.service.counts)
 
+    def health(self) -> Health:
+        """Return what of the configuration is not as it shall be."""
+        return OK if self._running is None else self._running.health()
+
     async def renew(self) -> None:
-        """Read the certificates again, for connections from now on; keep the old ones where that fails."""
+        """Read certificates and roles again, for what comes from now on; keep the old ones where that fails."""
+        try:
+            self.service.roles = await asyncio.to_thread(self._roles)
+        except InputError as error:
+            self._log.error("the roles stay as they were", reason=error)
         if self._tls is None:
             self._log.info("nothing to renew: there is no TLS")
             return

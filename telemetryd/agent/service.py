@@ -15,6 +15,7 @@ from telemetryd.agent.ask import NOT_FOUND, Asker, Subscribed, is_poll
 from telemetryd.agent.encode import ENCODINGS, PROTO, Encoder, Leaves
 from telemetryd.agent.model import Model
 from telemetryd.agent.refusal import RefusedError
+from telemetryd.agent.roles import READ, WRITE, Roles
 from telemetryd.agent.running import Running
 from telemetryd.agent.source import Source
 from telemetryd.agent.tree import Selection, Snapshot
@@ -48,17 +49,28 @@ class Service:
         The shortest interval that it is sampled in.
     running:
         What carries out Sets; None where nothing can be set.
+    roles:
+        Who may read, and who may set.
 
     Attributes
     ----------
+    roles:
+        The same; others may take their place.
     counts:
         What was done so far: ``calls``, ``refused``, ``sets``, ``notifications``, ``updates``, ``deletes``.
     """
 
     def __init__(
-        self, source: Source, *, name: str = "", fastest_s: float = 0.1, running: Running | None = None
+        self,
+        source: Source,
+        *,
+        name: str = "",
+        fastest_s: float = 0.1,
+        running: Running | None = None,
+        roles: Roles | None = None,
     ) -> None:
         self.counts: Counter[str] = Counter()
+        self.roles = roles or Roles()
         self._source, self._running = source, running
         self._asker = Asker(source.model, name, fastest_s)
         self._log = Log("agent")
@@ -86,6 +98,7 @@ class Service:
 
     async def _capabilities(self, request: bytes, context: Context) -> bytes:
         async with self._answering("Capabilities", context):
+            self.roles.require(self.roles.caller(context), READ)
             answer = gnmi_pb2.CapabilityResponse(
                 supported_models=[
                     gnmi_pb2.ModelData(name=one.name, organization=one.organization, version=one.version)
@@ -98,6 +111,7 @@ class Service:
 
     async def _get(self, request: bytes, context: Context) -> bytes:
         async with self._answering("Get", context):
+            self.roles.require(self.roles.caller(context), READ)
             encoder, selections = self._asker.get(request)
             snapshot = await self._source.read(asyncio.get_running_loop().time())
             answer = gnmi_pb2.GetResponse()
@@ -110,7 +124,13 @@ class Service:
         async with self._answering("Set", context):
             if self._running is None:
                 raise RefusedError(grpc.StatusCode.UNIMPLEMENTED, "this target can only be read")
-            answer = await self._running.set(request, context.peer())
+            caller = self.roles.caller(context)
+            try:
+                self.roles.require(caller, WRITE)
+            except RefusedError as refusal:
+                await self._running.audit.note(caller, refusal)
+                raise
+            answer = await self._running.set(request, caller)
             self.counts["sets"] += 1
         return answer
 
@@ -118,12 +138,14 @@ class Service:
 
     async def _subscribe(self, requests: Requests, context: Context) -> None:
         async with self._answering("Subscribe", context):
+            self.roles.require(self.roles.caller(context), READ)
             first = await anext(requests, None)
             if first is None:
                 return
             asked = self._asker.subscribe(first)
             sender = _Sender(asked.encoder, context.write, self.counts)
-            self._log.info("subscribed", by=context.peer(), mode=_MODE.Mode.Name(asked.mode), parts=len(asked.parts))
+            caller = self.roles.caller(context).name
+            self._log.info("subscribed", by=caller, mode=_MODE.Mode.Name(asked.mode), parts=len(asked.parts))
             try:
                 match asked.mode:
                     case _MODE.ONCE:
@@ -133,7 +155,7 @@ class Service:
                     case _:
                         await self._stream(asked, sender, requests)
             finally:
-                self._log.info("subscription ended", by=context.peer(), **sender.sent)
+                self._log.info("subscription ended", by=caller, **sender.sent)
 
     async def _whole(self, asked: Subscribed, sender: _Sender, *, is_silent: bool = False) -> None:
         """Send everything that there is, and that this was all."""
@@ -194,7 +216,9 @@ class Service:
             yield
         except RefusedError as refusal:
             self.counts["refused"] += 1
-            self._log.info("refused", call=call, by=context.peer(), status=refusal.status.name, reason=refusal)
+            self._log.info(
+                "refused", call=call, by=self.roles.caller(context).name, status=refusal.status.name, reason=refusal
+            )
             await context.abort(refusal.status, _clipped(str(refusal)))
         except TelemetrydError as failure:
             self._log.warning("cannot answer", call=call, by=context.peer(), reason=failure)

@@ -36,15 +36,41 @@ def agent(
         str, typer.Option("--target", help="Our name: prefixes that name another target are refused.")
     ] = "",
     fastest: Annotated[str, typer.Option("--fastest", help="The shortest sample interval that is granted.")] = "100 ms",
+    qos: Annotated[
+        str,
+        typer.Option(
+            "--qos",
+            help="off: nothing can be set; memory: QoS can be set and read back, and no packet notices (to try it).",
+        ),
+    ] = "off",
+    state_dir: Annotated[
+        Path | None,
+        typer.Option("--state-dir", help="Where what is set is kept; without it, it is gone when the agent ends."),
+    ] = None,
+    may_set: Annotated[
+        list[str] | None,
+        typer.Option("--may-set", help="Whose certificate may set: cn=NAME, san=NAME or ou=NAME; * stands for any."),
+    ] = None,
+    may_read: Annotated[
+        list[str] | None,
+        typer.Option("--may-read", help="Whose may read, in the same form; without it everybody's who is let in."),
+    ] = None,
+    roles: Annotated[
+        Path | None, typer.Option("--roles", help="A file with the same: version: 1, and lists write and read (YAML).")
+    ] = None,
+    allow_set: Annotated[
+        bool, typer.Option("--allow-set", help="Everybody may set who is let in: with --insecure, everybody.")
+    ] = False,
     log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")] = "info",
     log_format: Annotated[str, typer.Option("--log-format", help="text or json, on stderr.")] = "text",
 ) -> None:
-    """Serve this host's interfaces by gNMI: Capabilities, Get, Subscribe. What can be set comes later.
+    """Serve this host's interfaces and QoS by gNMI: Capabilities, Get, Set, Subscribe.
 
-    The tree is OpenConfig's /interfaces: names, states, MTU, port speed and counters, as the kernel has them
-    (docs/agent.md). Reading them needs no privilege. SIGHUP reads the certificates again; SIGTERM and SIGINT end it.
+    The tree is OpenConfig's /interfaces, as the kernel has them, and /qos and /defined-sets, as they are set
+    (docs/agent.md). Reading needs no privilege. SIGHUP reads certificates and roles again; SIGTERM and SIGINT end it.
 
     Examples: telemetryd agent --insecure
+    telemetryd agent --insecure --qos memory --allow-set
     telemetryd agent --address 10.1.0.7 --tls-cert gw1.pem --tls-key gw1.key --client-ca collectors.pem
     telemetryd gnmi subscribe gw1.example --tls-ca ca.pem -p '/interfaces/interface[name=*]/state/counters' -i '1 s'
 
@@ -52,8 +78,14 @@ def agent(
     """
     # Nothing is forked: gRPC need not prepare for it.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    from telemetryd.agent.config_source import ConfigSource
     from telemetryd.agent.kernel import KernelInterfaces
+    from telemetryd.agent.realise import NoKernel
+    from telemetryd.agent.roles import Roles, read_roles, rule_of
+    from telemetryd.agent.running import Running
     from telemetryd.agent.server import AgentServer, ServerTls
+    from telemetryd.agent.source import Source
+    from telemetryd.agent.state_directory import StateDirectory
     from telemetryd.observe import log
     from telemetryd.observe.systemd import Notifier
     from telemetryd.supervisor import Supervisor
@@ -66,6 +98,21 @@ def agent(
         raise InputError("--tls-cert and --tls-key are missing; --insecure would go without TLS")
     else:
         tls = ServerTls(tls_cert, tls_key, client_ca)
+    if qos not in ("off", "memory"):
+        raise InputError(f'--qos: "{qos}" is neither off nor memory')
+    if qos == "off" and (state_dir or may_set or allow_set):
+        raise InputError("--state-dir, --may-set and --allow-set say nothing with --qos off: choose another --qos")
+    if not insecure and client_ca is None and (may_set or may_read or roles or allow_set):
+        raise InputError("who a client is can only be told by its certificate: give --client-ca")
+    if insecure and (may_set or may_read or roles):
+        raise InputError("--insecure asks nobody who he is: leave out --may-set, --may-read and --roles")
+
+    def read() -> Roles:
+        write, reads = read_roles(roles) if roles is not None else ([], [])
+        write += [rule_of(one, "--may-set") for one in may_set or ()]
+        reads += [rule_of(one, "--may-read") for one in may_read or ()]
+        return Roles(tuple(write), tuple(reads), client_ca is not None, allow_set)
+
     fastest_s = _seconds(fastest)
     if log_level not in ("debug", "info", "warning", "error"):
         raise InputError(f'no log level "{log_level}": use debug, info, warning or error')
@@ -78,10 +125,20 @@ def agent(
     notifier = Notifier.from_environment()
 
     async def serve() -> int:
-        server = AgentServer(KernelInterfaces(), address, port, tls, target=target, fastest_s=fastest_s)
+        source: Source = KernelInterfaces()
+        running = None
+        if qos != "off":
+            realiser = NoKernel()
+            source = configured = ConfigSource(source, realiser)
+            state = None if state_dir is None else StateDirectory(state_dir)
+            running = Running(configured, realiser, target=target, state=state)
+        server = AgentServer(
+            source, address, port, tls, target=target, fastest_s=fastest_s, running=running, roles=read
+        )
 
         def status() -> str:
-            return f"listens on {server.address} port {server.port}, {server.service.counts['calls']} calls so far"
+            calls = f"listens on {server.address} port {server.port}, {server.service.counts['calls']} calls so far"
+            return "; ".join((calls, *server.health().reasons))
 
         supervisor = Supervisor([server], drain_s=5.0, notifier=notifier, reload=server.renew, status=status)
         return await supervisor.run()

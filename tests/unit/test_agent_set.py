@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from telemetryd.agent.audit import Caller
 from telemetryd.agent.realise import NoKernel
 from telemetryd.proto import gnmi_pb2
 from tests.agent_setting import Json, Target, qos, scheduler, set_request, target
@@ -93,7 +94,7 @@ def test_order_of_operations() -> None:
         request = set_request(update={f"{Q0}/config/queue-id": 3})
         request.update.add().CopyFrom(request.update[0])
         request.update[1].val.uint_val = 4
-        await one.running.set(request.SerializeToString(), "tester")
+        await one.running.set(request.SerializeToString(), Caller("tester"))
         assert one.leaves()[f"{Q0}/config/queue-id"] == 4
 
     run(story)
