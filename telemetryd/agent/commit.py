@@ -47,14 +47,14 @@ def check_commit(commit: gnmi_ext_pb2.Commit | None, pending: Pending | None, *,
     if action == "commit":
         if pending is not None:
             raise RefusedError(UNMET, f'the commit "{pending.id}" of {pending.who} waits for its confirmation')
-        return action
+        return str(action)
     if pending is None:
         raise RefusedError(UNMET, f'commit "{commit.id}": none waits for its confirmation')
     if pending.id != commit.id:
         raise RefusedError(INVALID, f'commit "{commit.id}": it is "{pending.id}" that waits for its confirmation')
     if not is_empty:
         raise RefusedError(INVALID, f'commit "{commit.id}": nothing can be added to it; {action} has no operations')
-    return action
+    return str(action)
 
 
 def duration_of(commit: gnmi_ext_pb2.Commit) -> float:
@@ -69,7 +69,7 @@ def duration_of(commit: gnmi_ext_pb2.Commit) -> float:
     asked = commit.commit if is_new else commit.set_rollback_duration
     if is_new and not asked.HasField("rollback_duration"):
         return DEFAULT_S
-    seconds = asked.rollback_duration.seconds + asked.rollback_duration.nanos / 1e9
+    seconds: float = asked.rollback_duration.seconds + asked.rollback_duration.nanos / 1e9
     if is_new and seconds == 0:
         return DEFAULT_S
     if not 0 < seconds <= LONGEST_S:

@@ -25,10 +25,13 @@ class Realiser(Protocol):
     Attributes
     ----------
     features:
-        What can be realised here, as words for people: shown in the log and in health.
+        What can be realised here, as words for people: shown in the log.
+    drift:
+        What is not as it was made, by its name: others have changed it.
     """
 
     features: tuple[str, ...]
+    drift: tuple[str, ...]
 
     async def run(self) -> None:
         """Keep open what has to be, until cancelled."""
@@ -73,6 +76,7 @@ class NoKernel:
     """Keeps what it was given, in memory: for simulated targets, and for hosts whose queues are left alone."""
 
     features: tuple[str, ...] = ()
+    drift: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.leaves: dict[str, Value] = {}

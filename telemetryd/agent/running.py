@@ -96,6 +96,7 @@ class Running:
             reasons.append(
                 f'commit "{self._pending.id}" waits for its confirmation: it is rolled back in {left_s:.0f} s'
             )
+        reasons += [f"changed by others: {name}" for name in self._realiser.drift[:1]]
         if self.audit.failure:
             reasons.append(f"audit: {self.audit.failure}")
         return degraded(*reasons)

@@ -40,7 +40,7 @@ def agent(
         str,
         typer.Option(
             "--qos",
-            help="off: nothing can be set; memory: QoS can be set and read back, and no packet notices (to try it).",
+            help="off: nothing can be set; kernel: what is set is realised; memory: it is set, and no packet notices.",
         ),
     ] = "off",
     state_dir: Annotated[
@@ -71,6 +71,7 @@ def agent(
 
     Examples: telemetryd agent --insecure
     telemetryd agent --insecure --qos memory --allow-set
+    telemetryd agent --qos kernel --state-dir /var/lib/telemetryd-agent --may-set cn=controller-1 --tls-cert gw1.pem ...
     telemetryd agent --address 10.1.0.7 --tls-cert gw1.pem --tls-key gw1.key --client-ca collectors.pem
     telemetryd gnmi subscribe gw1.example --tls-ca ca.pem -p '/interfaces/interface[name=*]/state/counters' -i '1 s'
 
@@ -80,7 +81,8 @@ def agent(
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     from telemetryd.agent.config_source import ConfigSource
     from telemetryd.agent.kernel import KernelInterfaces
-    from telemetryd.agent.realise import NoKernel
+    from telemetryd.agent.qos.realiser import KernelQos
+    from telemetryd.agent.realise import NoKernel, Realiser
     from telemetryd.agent.roles import Roles, read_roles, rule_of
     from telemetryd.agent.running import Running
     from telemetryd.agent.server import AgentServer, ServerTls
@@ -98,8 +100,8 @@ def agent(
         raise InputError("--tls-cert and --tls-key are missing; --insecure would go without TLS")
     else:
         tls = ServerTls(tls_cert, tls_key, client_ca)
-    if qos not in ("off", "memory"):
-        raise InputError(f'--qos: "{qos}" is neither off nor memory')
+    if qos not in ("off", "kernel", "memory"):
+        raise InputError(f'--qos: "{qos}" is none of off, kernel and memory')
     if qos == "off" and (state_dir or may_set or allow_set):
         raise InputError("--state-dir, --may-set and --allow-set say nothing with --qos off: choose another --qos")
     if not insecure and client_ca is None and (may_set or may_read or roles or allow_set):
@@ -128,7 +130,7 @@ def agent(
         source: Source = KernelInterfaces()
         running = None
         if qos != "off":
-            realiser = NoKernel()
+            realiser: Realiser = KernelQos() if qos == "kernel" else NoKernel()
             source = configured = ConfigSource(source, realiser)
             state = None if state_dir is None else StateDirectory(state_dir)
             running = Running(configured, realiser, target=target, state=state)

@@ -272,7 +272,7 @@ def test_without_certificates() -> None:
     ("options", "words"),
     [
         (["--insecure", "--allow-set"], "--qos off"),
-        (["--insecure", "--qos", "perhaps"], "neither"),
+        (["--insecure", "--qos", "perhaps"], "none of"),
         (["--insecure", "--qos", "memory", "--may-set", "cn=x"], "--insecure"),
         (["--tls-cert", "a", "--tls-key", "b", "--qos", "memory", "--allow-set"], "--client-ca"),
         (["--tls-cert", "a", "--tls-key", "b", "--client-ca", "c", "--qos", "memory", "--may-set", "x"], "no rule"),
