@@ -7,6 +7,7 @@ receive (threads) --windows--> store (one append a second)
                     +--------> outputs (spool, one sender each)
                     +--------> alerts (rules once a second, one task a receiver)
                     +--------> demand (once a period: what every ruled link is asked for)
+                    |            +--> enforce (divide, plan, rates to gateways by gNMI; drops and shares back)
                     +--------> updates (once a second) --> control service
 http, control, watchdog: ask everybody, hold up nobody
 """
@@ -18,9 +19,13 @@ import os
 import time
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from telemetryd import __version__
+from telemetryd.aggregate.feeds import Feeds
 from telemetryd.alerts import Alerts
 from telemetryd.assure.alert_measures import Telemetry
 from telemetryd.component import Component
@@ -29,7 +34,10 @@ from telemetryd.configuration import Configuration, load_elsewhere
 from telemetryd.counter_windows import CounterWindow
 from telemetryd.counting import Counting
 from telemetryd.demanding import Demanding
+from telemetryd.enforce.records import Records
+from telemetryd.enforcing import Enforcing, Setup
 from telemetryd.errors import ProblemsError, TelemetrydError
+from telemetryd.gateways import loop_setup
 from telemetryd.observe import log
 from telemetryd.observe.health import Health, State, combine
 from telemetryd.observe.metrics import SpecCollector, exposition
@@ -63,7 +71,7 @@ AUDIT_BURST: Final = 10_000
 
 #: Settings that a reload brings into effect; the others need a restart.
 RELOADABLE: Final = frozenset({"registry", "log.level", "outputs", "policies"})
-RELOADABLE_SECTIONS: Final = ("gnmi.", "alerts.", "demand.")
+RELOADABLE_SECTIONS: Final = ("gnmi.", "alerts.", "demand.", "enforce.")
 
 
 class Daemon:
@@ -120,7 +128,7 @@ class Daemon:
             configuration.registry,
             self._take_counters,
             store=settings.store.path,
-            on_growth=self._reconciling.take_growth,
+            on_growth=self._take_growth,
         )
         self._counting.wait_for(configuration.targets)
         self._subscriber = Subscriber(configuration.targets, settings.gnmi.connecting, self._counting.take_updates)
@@ -142,6 +150,8 @@ class Daemon:
             self._take_counters,
             store=settings.store.path,
         )
+        self._records = Records(settings.enforce.path)
+        self._enforcing = Enforcing(loop_setup(configuration, self._records), self._records, self._demanding)
         self._updates = Updates(configuration.registry, self._receiver.counters, self._overall)
         watchdog = Watchdog(notifier, self._receiver.is_alive, self._status_line)
         # They stop in the reverse order: who is asked about the others goes last.
@@ -162,6 +172,7 @@ class Daemon:
         self._components += [
             self._updates,
             self._alerts,
+            self._enforcing,
             self._demanding,
             self._outputs,
             self._writer,
@@ -255,7 +266,7 @@ class Daemon:
             self._notifier.reloading()
             try:
                 new = await load_elsewhere(self._file)
-                result = self._swap(new)
+                result = self._swap(new, await asyncio.to_thread(loop_setup, new, self._records))
             except TelemetrydError as error:
                 problems = tuple(map(str, error.problems)) if isinstance(error, ProblemsError) else (str(error),)
                 self._reloads["refused"] += 1
@@ -271,7 +282,7 @@ class Daemon:
         """Yield an update a second."""
         return self._updates.broadcast.subscribe()
 
-    def _swap(self, new: Configuration) -> ReloadResult:
+    def _swap(self, new: Configuration, loop: Setup) -> ReloadResult:
         old, before = self._configuration, self._configuration.settings
         # The engine may refuse the tables; then nothing has been changed yet.
         self._receiver.swap(new.tables)
@@ -279,6 +290,7 @@ class Daemon:
         self._outputs.replace(new.settings.outputs)
         self._alerts.replace(new.alerts)
         self._demanding.replace(new.policies, new.registry, new.settings.demand)
+        self._enforcing.replace(loop)
         self._subscriber.replace(new.targets, new.settings.gnmi.connecting)
         self._counting.replace(new.registry, new.targets)
         self._reconciling.replace(new.registry)
@@ -307,6 +319,11 @@ class Daemon:
         self._demanding.put_window(window)
         self._updates.put(window)
         self._reconciling.put_window(window)
+
+    def _take_growth(self, growth: Mapping[str, NDArray[Any]], offset_ns: NDArray[np.int64], feeds: Feeds) -> None:
+        """Pass on what counters grew by."""
+        self._reconciling.take_growth(growth, offset_ns, feeds)
+        self._enforcing.take_growth(growth, offset_ns, feeds)
 
     def _take_counters(self, window: CounterWindow) -> None:
         """Pass a window of counters on."""

@@ -63,7 +63,17 @@ class Access(Protocol):
         Raises
         ------
         TelemetrydError
-            If it may not be written to, or nobody knows where it is.
+            If nobody knows where it is.
+        """
+        ...
+
+    async def admit(self, device: Device) -> None:
+        """Ask a gateway what it can.
+
+        Raises
+        ------
+        TelemetrydError
+            If it does not say, or may not be written to.
         """
         ...
 
@@ -129,7 +139,7 @@ class Setup:
 
     planner: Planner | None
     enabled: frozenset[str]
-    access: Access
+    access: Access | None
     period_ns: int
     stale_after_ns: int
 
@@ -199,7 +209,7 @@ class Enforcing(Component):
             while not self.stopping.is_set():
                 self._wake.clear()
                 if self._next is not None:
-                    await self._setup.access.close()
+                    await self._close()
                     setup, self._next = self._next, None
                     self._begin(setup)
                 if self._setup.planner is not None:
@@ -209,6 +219,10 @@ class Enforcing(Component):
             if self._setup.planner is not None:
                 await self._rest()
         finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        if self._setup.access is not None:
             await self._setup.access.close()
 
     def counters(self) -> EnforcingCounters:
@@ -236,13 +250,16 @@ class Enforcing(Component):
         """Go by a setup: every gateway anew, those that are written to and those in shadow."""
         self._setup = setup
         self._baseline, self._failures, self._decision = None, {}, None
-        self._followers = {}
-        for name in setup.planner.devices if setup.planner is not None else ():
+        self._followers, self._trouble = {}, ""
+        access = setup.access
+        if setup.planner is None or access is None:
+            return
+        for name in setup.planner.devices:
             device, guards = None, list[Guard]()
             if name in setup.enabled:
                 try:
-                    device = setup.access.open(name)
-                    guards = [*self._guards(name, device), *setup.access.guards(device)]
+                    device = access.open(name)
+                    guards = [*self._guards(name, device), *access.guards(device)]
                 except TelemetrydError as error:
                     self._log.error("gateway stays in shadow", gateway=name, reason=error)
                     self._trouble = f"{name} stays in shadow: {error}"
@@ -251,14 +268,15 @@ class Enforcing(Component):
                 device,
                 self._records,
                 self._shadow,
-                restructure=setup.access.restructure,
+                admit=access.admit,
+                restructure=access.restructure,
                 guards=guards,
                 stale_after_s=setup.stale_after_ns / SECOND_NS,
             )
 
     def _guards(self, name: str, device: Device) -> list[Guard]:
         return [
-            DeviceGuard(device, ("/qos/scheduler-policies",)),
+            DeviceGuard(device),
             _Protected(name, self._followers, lambda: self._counts.totals(name)),
         ]
 

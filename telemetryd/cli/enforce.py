@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from telemetryd.cli.enforce_watch import proof, verdicts
 from telemetryd.cli.policy_options import AsJson, At, Directory, load, moment, note_warnings
 from telemetryd.cli.policy_options import registry as load_registry
 
@@ -30,6 +31,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+app.command()(verdicts)
+app.command()(proof)
 
 
 @app.callback()

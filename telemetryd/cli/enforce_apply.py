@@ -217,7 +217,7 @@ def _measurement(
     for one in prepared:
         if one.change.steps:
             device = known.device(one.name)
-            guards.append(DeviceGuard(device, ("/qos/scheduler-policies",)))
+            guards.append(DeviceGuard(device))
             if protected.get(one.name):
                 guards.append(AskedQueueGuard(device, protected[one.name]))
             guards += known.guards(device)

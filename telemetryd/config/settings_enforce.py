@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from telemetryd.config.fields import SECOND_NS, FilePath, Section, Text, duration
+from telemetryd.config.fields import SECOND_NS, FilePath, Section, Text, duration, mistake
 
 MINUTE_NS: Final = 60 * SECOND_NS
 
 Names = Annotated[tuple[Text, ...], Field(strict=False, max_length=5000)]
+
+
+class ProbeSettings(Section):
+    """Something that must stay reachable while gateways are written to: a guard of the control loop."""
+
+    name: Text = Field(description="Its name in verdicts.")
+    kind: Literal["tcp", "udp", "icmp"] = Field(
+        description="`tcp` connects, `udp` expects an echo, `icmp` needs `net.ipv4.ping_group_range`."
+    )
+    address: Text = Field(description="Host name or address.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(0, description="Of `tcp` and `udp`.")
+    gateways: Names = Field((), description="Of which gateways it is a guard; left out, of all.")
+
+    @model_validator(mode="after")
+    def _has_a_port(self) -> Self:
+        if (self.kind == "icmp") != (self.port == 0):
+            mistake(
+                f'the probe "{self.name}" of kind {self.kind} has port {self.port}', "tcp and udp have one, icmp none"
+            )
+        return self
 
 
 class EnforceSettings(Section):
@@ -38,6 +58,9 @@ class EnforceSettings(Section):
     )
     stale_after: Annotated[int, *duration(SECOND_NS, 3600 * SECOND_NS)] = Field(
         60 * SECOND_NS, description="Demands older than this change nothing."
+    )
+    probes: Annotated[tuple[ProbeSettings, ...], Field(strict=False, max_length=64)] = Field(
+        (), description="What must stay reachable: a change after which it is not is taken back."
     )
     drift: Literal["show", "repair", "freeze"] = Field(
         "show", description="What happens where a device no longer has what was written."

@@ -74,6 +74,8 @@ class Step:
     followed: Sequence[Followed] = ()
 
 
+#: Raises where a device may not be written to, or does not say what it can.
+Admit = Callable[[Device], Awaitable[None]]
 #: Brings a device to all leaves of a plan, or leaves it as it was and raises.
 Restructure = Callable[[Device, Mapping[str, Value], Reason], Awaitable[None]]
 
@@ -89,6 +91,8 @@ class Follower:
         None: in shadow.
     records, shadow:
         Audit, locks, freeze; verdicts.
+    admit:
+        Asks the device whether it may be written to, once.
     restructure:
         Runs a transaction.
     guards:
@@ -106,6 +110,7 @@ class Follower:
         records: Records,
         shadow: Shadow,
         *,
+        admit: Admit,
         restructure: Restructure,
         guards: Sequence[Guard] = (),
         stale_after_s: float = 60.0,
@@ -117,7 +122,8 @@ class Follower:
         self.written = self.rolled_back = self.restructured = 0
         self.in_force: GatewayPlan | None = None
         self.changed_ns = 0
-        self._records, self._shadow, self._restructure = records, shadow, restructure
+        self._records, self._shadow, self._admit, self._restructure = records, shadow, admit, restructure
+        self._is_admitted = False
         self._guards, self._stale_after_s, self._clock = tuple(guards), stale_after_s, clock
         self._have: dict[str, Value] | None = None
         self._before: dict[str, Value] = {}  # rates before the change that is being judged
@@ -194,6 +200,9 @@ class Follower:
     async def _advance(self, step: Step) -> bool:
         device = self.device
         assert device is not None, "a gateway in shadow is not written to"
+        if not self._is_admitted:
+            await self._admit(device)
+            self._is_admitted = True
         if self._have is None:
             self._have = dict((await device.read()).config)
         found = change(self._have, step.plan)

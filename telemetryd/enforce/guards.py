@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from telemetryd.enforce.device import Device, DeviceError
 from telemetryd.enforce.guard import Judgement, Verdict
+from telemetryd.enforce.names import PREFIX
 
 #: Part of the packets of a protected queue that may be dropped more than before.
 DROPPED: Final = 0.001
@@ -21,6 +22,8 @@ class QueueCount(NamedTuple):
     at_ns: int
 
 
+#: What a device is asked for, whether it has it or not.
+ASKED: Final = f"/qos/queues/queue[name={PREFIX}protected]/config/name"
 #: Counters that do not come for so long after a change cannot judge it.
 PATIENCE_S: Final = 45.0
 
@@ -29,10 +32,10 @@ ReadQueues = Callable[[], Mapping[str, QueueCount]]
 
 
 class DeviceGuard:
-    """Asks the device for some leaves: one that does not answer any more was hurt."""
+    """Asks the device for a leaf: one that does not answer any more was hurt."""
 
-    def __init__(self, device: Device, paths: Sequence[str]) -> None:
-        self._device, self._paths = device, paths
+    def __init__(self, device: Device) -> None:
+        self._device = device
         self._answered = False
 
     @property
@@ -53,7 +56,7 @@ class DeviceGuard:
 
     async def _ask(self) -> str:
         try:
-            await self._device.read_leaves(self._paths)
+            await self._device.read_leaves((ASKED,))
         except DeviceError as error:
             return str(error)
         return ""

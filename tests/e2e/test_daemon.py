@@ -134,6 +134,7 @@ def test_it_answers_how_it_is(tmp_path: Path, registry: Path) -> None:
             "coverage",
             "counters",
             "gnmi",
+            "enforce",
             "receive",
         }
         assert daemon.get("/readyz")[0] == 200

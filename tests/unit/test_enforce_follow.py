@@ -18,6 +18,7 @@ from telemetryd.enforce.guards import DeviceGuard, QueueCount, QueueGuard
 from telemetryd.enforce.names import Value, ours
 from telemetryd.enforce.records import Reason, Records
 from telemetryd.enforce.shadow import MOST, Followed, Shadow
+from telemetryd.errors import TelemetrydError
 from tests.faulty_device import FaultyDevice, run_quickly
 from tests.gateway_case import TAX, demand, planner
 
@@ -51,7 +52,7 @@ class Case:
     def __init__(self, path: Path, *, in_shadow: bool = False) -> None:
         self.records, self.shadow = Records(path / "enforce"), Shadow(path / "enforce")
         self.device = FaultyDevice("GW1", dict(FOREIGN), TRAITS)
-        self.guard, self.now_s = Guarding(), 0.0
+        self.guard, self.now_s, self.export_only = Guarding(), 0.0, False
         self.transactions: list[Mapping[str, Value]] = []
         planned = planner(path)
         self.baseline = planned.decide([], NIGHT).plans["GW1"]
@@ -61,10 +62,15 @@ class Case:
             None if in_shadow else self.device,
             self.records,
             self.shadow,
+            admit=self.admit,
             restructure=self.restructure,
             guards=[self.guard],
             clock=lambda: self.now_s,
         )
+
+    async def admit(self, device: Device) -> None:
+        if self.export_only:
+            raise TelemetrydError("export only, nobody has proven it")
 
     async def restructure(self, device: Device, leaves: Mapping[str, Value], reason: Reason) -> None:
         self.transactions.append(leaves)
@@ -165,6 +171,17 @@ def test_a_device_that_fails_once_ends_as_planned(tmp_path: Path, fault: str) ->
     assert (case.follower.phase, case.there) == (Phase.IN_FORCE, ours(case.busy.leaves))
 
 
+def test_what_nobody_has_proven_is_not_written_to(tmp_path: Path) -> None:
+    """Enabled or not: it is said why, and asked again at the next period."""
+    case = Case(tmp_path)
+    case.export_only = True
+    case.step(case.busy)
+    assert (case.device.sets, case.follower.name_of_trouble()) == ([], "export only, nobody has proven it")
+    case.export_only = False
+    case.step(case.busy)
+    assert case.follower.phase is Phase.IN_FORCE
+
+
 def test_an_occupied_attachment_point_is_left_alone(tmp_path: Path) -> None:
     """Somebody else's policy at the port: nothing is written, and it is said who may take it."""
     case = Case(tmp_path)
@@ -226,7 +243,7 @@ def test_protected_queues_and_the_device_itself_are_guarded(tmp_path: Path) -> N
     assert judged() is Verdict.CANNOT_TELL
 
     device = FaultyDevice("GW1", dict(FOREIGN), TRAITS)
-    reach = DeviceGuard(device, tuple(FOREIGN))
+    reach = DeviceGuard(device)
     run_quickly(reach.begin())
     assert run_quickly(reach.judge()).verdict is Verdict.OK
     device.faults[("read", device.calls["read"])] = "unreachable"
