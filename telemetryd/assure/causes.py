@@ -20,7 +20,8 @@ class Cause(StrEnum):
     POLICY = "policy"  # even the policy's own allocation is below it
     CAPACITY = "capacity"  # a member of the group carried nothing, and what was left does not reach
     ENFORCEMENT = "enforcement not applied"  # the link was full, and others had what the policy gives to this one
-    ELSEWHERE = "drops elsewhere"  # the link was not full: it was lost ahead of it, or behind
+    QUEUE = "drops in its queues"  # the link was not full, and yet its own queues dropped: their rates are too low
+    ELSEWHERE = "drops elsewhere"  # the link was not full: queues on the way to it, or behind it, dropped
     UNKNOWN = "unknown"
 
 
@@ -33,7 +34,8 @@ def cause_of(
     usage: Sequence[tuple[str, str, float]],
     *,
     silent: Collection[str],
-    is_free: bool,
+    is_full: bool,
+    dropped_here: bool = False,
 ) -> Cause:
     """Find the cause of one missed window.
 
@@ -50,11 +52,13 @@ def cause_of(
         (department, application, bit/s) of all that was used on the link.
     silent:
         Members of the group without a sample in the window.
-    is_free:
-        Whether neither the link nor a ceiling above the node was full.
+    is_full:
+        Whether the link or a ceiling above the node was full.
+    dropped_here:
+        Whether queues of the link's own interfaces dropped, by their counters.
     """
-    if is_free:
-        return Cause.ELSEWHERE
+    if not is_full:
+        return Cause.QUEUE if dropped_here else Cause.ELSEWHERE
     root = outline(promises.policy, registry, active_at(promises.policy, at), promises.capacity_bps)
     placed = Placed(promises.policy, promises.link, promises.direction, promises.capacity_bps)
     placer = Placer(placed, root, registry)

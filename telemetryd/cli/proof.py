@@ -160,6 +160,11 @@ def _show(document: dict[str, Any]) -> None:
         for one in row["shortfalls"][:3]:
             rates = f"{output.rate_text(one['delivered_bps'])} of {output.rate_text(one['guarantee_bps'])}"
             output.note(f"{'/'.join(row['node'])} on {row['link']}: {one['from']} to {one['to']}: {rates}")
+        for one in row["drops"][:3]:
+            output.note(
+                f"{'/'.join(row['node'])} on {row['link']}: queues of {one['device']} {one['interface']} dropped "
+                f"{one['packets']:,} packets in the missed windows"
+            )
     if not document["guarantees"]:
         output.note("no guarantee is asked for: check --department, --link and the policies")
 

@@ -176,6 +176,19 @@ def ask(
     return store.read(answer)
 
 
+def rows_between(snapshot: Snapshot, question: Question, from_ns: int, to_ns: int, bucket_ns: int) -> list[Row] | None:
+    """Answer a question over a range of a snapshot, in buckets; None where it holds nothing of the kind there.
+
+    May raise OSError where a segment is gone, since it was replaced after the snapshot.
+    """
+    held = [level for level in _held(snapshot.manifest, question.kind) if level.first_ns < to_ns]
+    begin, end = from_ns // TEN_NS * TEN_NS, -(-to_ns // TEN_NS) * TEN_NS
+    if not any(level.until_ns > begin for level in held):
+        return None
+    usable = [level for level in held if bucket_ns % level.span_ns == 0]
+    return _rows(snapshot, question, cover.cover(begin, end, usable), bucket_ns) if usable else None
+
+
 def _segments(manifest: Manifest, kind: str) -> list[Segment]:
     return [segment for segment in manifest.segments if segment.kind == kind]
 

@@ -9,8 +9,8 @@ from typing import Final
 from telemetryd.allocate.demand import cause_names
 from telemetryd.counter_windows import DEMAND_LAYOUT
 from telemetryd.schema import Gauge, QueueKnown
-from telemetryd.store.counted import CounterAnswer, Question, Row, ask
-from telemetryd.store.embedded import Store
+from telemetryd.store.counted import CounterAnswer, Question, Row, ask, rows_between
+from telemetryd.store.embedded import Snapshot, Store
 from telemetryd.store.levels import SECOND_NS
 
 _COUNTS: Final = tuple(f"{way}_{what}" for way in ("in", "out") for what in ("octets", "packets", "discards", "errors"))
@@ -116,6 +116,28 @@ def queues(
     return _ordered(
         answer, ("device", "interface", "queue"), lambda row: row["octets"] + row["dropped_octets"], _finished_queue, n
     )
+
+
+def queue_losses(
+    snapshot: Snapshot, from_ns: int, to_ns: int, bucket_ns: int
+) -> dict[tuple[str, str], list[tuple[int, float, int]]]:
+    """Return (device, interface) -> what its queues dropped in buckets of time: (begin in ns, share, packets).
+
+    Buckets without a drop are left out, and so are interfaces without any. May raise OSError where a segment is gone,
+    since it was replaced after the snapshot.
+    """
+    figures = {name: f"sum({name})::UBIGINT" for name in ("packets", "dropped_packets")}
+    rows = rows_between(snapshot, Question("queue", figures, {}, "queues"), from_ns, to_ns, bucket_ns)
+    sums: dict[tuple[str, str, int], list[int]] = {}
+    for row in rows or ():
+        own = sums.setdefault((row["device"], row["interface"], row["time_ns"]), [0, 0])
+        own[0] += row["packets"]
+        own[1] += row["dropped_packets"]
+    found: dict[tuple[str, str], list[tuple[int, float, int]]] = {}
+    for (device, interface, time_ns), (packets, dropped) in sorted(sums.items()):
+        if dropped:
+            found.setdefault((device, interface), []).append((time_ns, dropped / (packets + dropped), dropped))
+    return found
 
 
 def components(

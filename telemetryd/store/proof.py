@@ -6,7 +6,7 @@ one looks at single windows that were missed, for their causes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from typing import Any, Final
@@ -18,7 +18,6 @@ from telemetryd.assure.causes import cause_of
 from telemetryd.assure.guarantees import Node, Promises, Terms
 from telemetryd.assure.proof import (
     MARGIN,
-    Demand,
     Shortfall,
     Summary,
     Usage,
@@ -32,8 +31,10 @@ from telemetryd.assure.proof import (
 from telemetryd.assure.sources import Counted
 from telemetryd.errors import InputError
 from telemetryd.policy.admission import capacity_bps
+from telemetryd.registry.fields import split_port
 from telemetryd.registry.models import Registry
 from telemetryd.store import cover
+from telemetryd.store.counter_query import queue_losses
 from telemetryd.store.embedded import Snapshot, Store
 from telemetryd.store.grid import MAX_BUCKETS, bucket_starts
 from telemetryd.store.levels import DAY_NS, MINUTE_NS, SECOND_NS
@@ -47,6 +48,9 @@ SEEN_SHARE: Final = 0.5
 EXAMINED: Final = 20
 #: Shortfalls that are listed of a guarantee, the largest first.
 LISTED: Final = 10
+
+#: Queues that drop a larger part of their packets hold traffic back.
+DROPPING: Final = 0.01
 
 Json = dict[str, Any]
 
@@ -81,6 +85,25 @@ class Question:
     target: float = 0.99
     hold_ns: int = 15 * MINUTE_NS
     full: float = 0.9
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Drops:
+    """What queues dropped, by window: whether those of the link's own interfaces did, and others on its paths."""
+
+    here: NDArray[np.bool_]
+    elsewhere: NDArray[np.bool_]
+    packets: dict[tuple[str, str], NDArray[np.int64]]
+
+    def named(self, of: NDArray[np.bool_], ports: Collection[tuple[str, str]]) -> list[Json]:
+        """Return the interfaces whose queues dropped in some windows, those of the link first."""
+        sums = {port: int(packets[of].sum()) for port, packets in self.packets.items()}
+        found = sorted(sums.items(), key=lambda item: (item[0] not in ports, -item[1], item[0]))
+        return [
+            {"device": device, "interface": interface, "packets": packets, "here": (device, interface) in ports}
+            for (device, interface), packets in found
+            if packets
+        ][:LISTED]
 
 
 @dataclass(eq=False)
@@ -175,6 +198,7 @@ class _Prover:
             _Ledger(self.starts, width, {lane: k for k, lane in enumerate([*terms.ceiling, *map(_lane, one.members)])})
             for one, terms in zip(promised, self.terms, strict=True)
         ]
+        self.losses = queue_losses(snapshot, self.from_ns, self.to_ns, width)
 
     def document(self) -> Json:
         self._collect()
@@ -266,6 +290,7 @@ class _Prover:
         for member in one.members:
             limit = capacity_bps(member, one.direction, self.registry)
             full |= self._is_full(ledger.usage(_lane(member), seconds), np.full(len(self.starts), float(limit)))
+        drops = self._drops(one)
         for node in wanted:
             guarantee = np.minimum(terms.guarantee[node], terms.ceiling[node]) * (1.0 - self.question.tolerance)
             is_held = full.copy()
@@ -274,9 +299,30 @@ class _Prover:
                 is_held |= (ceiling < one.capacity_bps) & self._is_full(ledger.usage(node[:depth], seconds), ceiling)
             usage = ledger.usage(node, seconds)
             hold = round(self.question.hold_ns / self.question.window_ns)
-            demand = demand_of(usage, ~is_held, hold, is_ahead=one.is_ahead)
+            demand = demand_of(usage, ~(is_held | drops.here | drops.elsewhere), hold, is_ahead=one.is_ahead)
             verdicts = judge(usage, guarantee, demand, is_ahead=one.is_ahead)
-            yield self._row(place, node, usage, guarantee, demand, summarise(usage, guarantee, verdicts))
+            yield self._row(place, node, usage, guarantee, is_held, drops, summarise(usage, guarantee, verdicts))
+
+    def _drops(self, one: Promises) -> _Drops:
+        """Return when queues of the link, and of others on the registry's paths over it, dropped notably."""
+        own = _ports(one, self.registry)
+        paths = [{split_port(port) for port in path.via} for path in self.registry.paths]
+        others = {port for path in paths if path & own for port in path} - own
+        count = len(self.starts)
+        here, elsewhere = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+        packets: dict[tuple[str, str], NDArray[np.int64]] = {}
+        for port, losses in self.losses.items():
+            # Queues are those of outputs: what comes in over a link waits in the other end's.
+            is_own = port in own and one.direction == "out"
+            if not is_own and port not in others:
+                continue
+            packets[port] = np.zeros(count, np.int64)
+            for time_ns, share, dropped in losses:
+                number = (time_ns - self.from_ns) // self.question.window_ns
+                if 0 <= number < count and share > DROPPING:
+                    packets[port][number] = dropped
+                    (here if is_own else elsewhere)[number] = True
+        return _Drops(here, elsewhere, packets)
 
     def _is_asked(self, one: Promises, node: Node) -> bool:
         return not self.question.department or one.levels(node).get("department") == self.question.department
@@ -290,7 +336,8 @@ class _Prover:
         node: Node,
         usage: Usage,
         guarantee: NDArray[np.float64],
-        demand: Demand,
+        is_full: NDArray[np.bool_],
+        drops: _Drops,
         summary: Summary,
     ) -> Json:
         one = self.promised[place]
@@ -327,7 +374,8 @@ class _Prover:
                 "high": summary.missing_high,
             },
             "measured": "ahead of the queue" if one.is_ahead else "behind the queue",
-            "causes": self._causes(place, node, guarantee, demand, summary),
+            "causes": self._causes(place, node, guarantee, is_full, drops, summary),
+            "drops": drops.named(summary.verdicts == Verdict.MISSED, _ports(one, self.registry)),
             "shortfalls": [self._shortfall(run, usage, guarantee) for run in runs[:LISTED]],
         }
 
@@ -344,7 +392,13 @@ class _Prover:
         }
 
     def _causes(
-        self, place: int, node: Node, guarantee: NDArray[np.float64], demand: Demand, summary: Summary
+        self,
+        place: int,
+        node: Node,
+        guarantee: NDArray[np.float64],
+        is_full: NDArray[np.bool_],
+        drops: _Drops,
+        summary: Summary,
     ) -> list[Json]:
         """Find the causes of some missed windows, spread evenly, the most frequent first."""
         missed = np.flatnonzero(summary.verdicts == Verdict.MISSED)
@@ -374,11 +428,18 @@ class _Prover:
                 datetime.fromtimestamp(at_ns // SECOND_NS, one.policy.zone).replace(tzinfo=None),
                 used,
                 silent=[member for member in one.members if member not in heard],
-                is_free=bool(demand.is_free[number]),
+                is_full=bool(is_full[number]),
+                dropped_here=bool(drops.here[number]),
             )
             counts[cause] = counts.get(cause, 0) + 1
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         return [{"cause": str(cause), "windows": count, "of": len(some)} for cause, count in ordered]
+
+
+def _ports(one: Promises, registry: Registry) -> set[tuple[str, str]]:
+    """Return (device, interface) of a link and of the members of a group."""
+    links = [registry.link[member] for member in one.members]
+    return {(link.device, link.interface) for link in links}
 
 
 def _is_at(where: Counted, table: str, link: str, direction: str) -> bool:

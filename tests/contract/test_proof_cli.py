@@ -10,8 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from telemetryd.counter_windows import QueueWindow
+from telemetryd.schema import QUEUE_COLUMNS
+from telemetryd.store.embedded import Store
 from tests.commands import run_command
-from tests.proof_case import POLICY, City, busy_day, hours
+from tests.month_case import BIN
+from tests.proof_case import DAY, POLICY, City, busy_day, hours
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -106,6 +110,43 @@ def test_a_silent_member_is_a_lost_capacity(run: Run, tmp_path: Path) -> None:
     tax = proved(run, City(tmp_path, rates, policy, is_translated=True))["tax",]
     assert tax["windows"]["missed"] == 3
     assert tax["causes"] == [{"cause": "capacity", "windows": 3, "of": 3}]
+
+
+PATHS = """\
+version: 1
+sites: [{name: A, region: city}, {name: B, region: city}]
+paths: [{name: inside, from: A, to: B, via: [CR01/dc, CR01/exit-1]}]
+"""
+
+
+@pytest.mark.parametrize(("interface", "share"), [("dc", 0.1), ("dc", 0.001), ("dark", 0.1)])
+def test_drops_on_the_way_hold_traffic_back(run: Run, tmp_path: Path, interface: str, share: float) -> None:
+    """From 12 to 13 h tax falls to 30 Mbit/s on a link that is not full.
+
+    Where queues on a path over the link dropped then, what was demanded before lasts, and the guarantee was missed. Drops
+    of a few packets, or on another way, tell nothing: less was demanded.
+    """
+    rates = busy_day()
+    rates["isp1", "edu", "films"] = hours((9, 12, 24), (12, 13, 10))
+    city = City(tmp_path, rates)
+    assert proved(run, city)["tax",]["windows"]["missed"] == 0
+    (city.registry / "more.yaml").write_text(PATHS, encoding="utf-8")
+    columns: dict[str, np.ndarray] = {column.name: np.zeros(1, column.dtype) for column in QUEUE_COLUMNS}
+    columns["packets"][:], columns["dropped_packets"][:] = 1e6 * (1 - share), 1e6 * share
+    columns["known"][:], columns["covered_ns"][:] = 15, BIN
+    noon = DAY[(DAY - DAY[0]) // 3600 // 10**9 == 12].tolist()
+    windows = [QueueWindow(start_ns, BIN, columns, (("CR01", interface, "q3"),)) for start_ns in noon]
+    with Store.open(city.store) as store:
+        store.append([], "live:1", [], windows)
+    tax = proved(run, city)["tax",]
+    if (interface, share) != ("dc", 0.1):
+        assert (tax["windows"]["missed"], tax["causes"], tax["drops"]) == (0, [], [])
+        return
+    assert tax["windows"]["missed"] == 3 and tax["windows"]["cannot_tell"] == 9
+    assert tax["causes"] == [{"cause": "drops elsewhere", "windows": 3, "of": 3}]
+    assert tax["drops"] == [{"device": "CR01", "interface": "dc", "packets": 300_000, "here": False}]
+    out = run("proof", "--from", "2026-03-02", "--to", "2026-03-03", *city.options())
+    assert "tax on isp1: queues of CR01 dc dropped 300,000 packets in the missed windows" in out[2]
 
 
 def test_a_link_without_a_sample_is_unseen_and_not_idle(run: Run, tmp_path: Path) -> None:
