@@ -72,6 +72,8 @@ AUDIT_BURST: Final = 10_000
 #: Settings that a reload brings into effect; the others need a restart.
 RELOADABLE: Final = frozenset({"registry", "log.level", "outputs", "policies"})
 RELOADABLE_SECTIONS: Final = ("gnmi.", "alerts.", "demand.", "enforce.")
+#: Settings of these sections that need one all the same.
+NOT_RELOADABLE: Final = frozenset({"alerts.state"})
 
 
 class Daemon:
@@ -141,7 +143,7 @@ class Daemon:
             listen_fds,
             self._counting.take_samples,
         )
-        self._alerts = Alerts(configuration.alerts, self._telemetry)
+        self._alerts = Alerts(configuration.alerts, self._telemetry, state=settings.alerts.state)
         self._demanding = Demanding(
             configuration.policies,
             configuration.registry,
@@ -366,7 +368,11 @@ class Daemon:
         lost = LossCounts.of(live)
         outside = lost.kernel_drops + lost.network
         received = {name: agent.received for name, agent in live.agents.items()}
-        return Telemetry(lost.received + outside, outside + lost.shed + lost.capped, received)
+        coverages = {
+            (one.link, one.direction.name.lower()): (one.ratio, one.low, one.high)
+            for one in self._reconciling.coverages()
+        }
+        return Telemetry(lost.received + outside, outside + lost.shed + lost.capped, received, coverages)
 
     def _figures(self) -> Figures:
         live = self._receiver.counters()
@@ -386,7 +392,7 @@ class Daemon:
 
 def is_reloadable(path: str) -> bool:
     """Tell whether a reload brings a setting into effect."""
-    return path in RELOADABLE or path.startswith(RELOADABLE_SECTIONS)
+    return path in RELOADABLE or (path.startswith(RELOADABLE_SECTIONS) and path not in NOT_RELOADABLE)
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Final
+from pathlib import Path
+from typing import Any, ClassVar, Final
 
 from telemetryd.alerts.evaluate import Evaluator
 from telemetryd.alerts.receiver import Receiver, ReceiverCounters
@@ -22,6 +24,7 @@ from telemetryd.config.settings_alerts import AlertReceiver
 from telemetryd.observe.health import Health, State
 from telemetryd.observe.log import Log
 from telemetryd.schema import UsageWindow
+from telemetryd.store.files import Files, NewFile
 from telemetryd.store.influx.credentials import TokenSource
 from telemetryd.store.influx.respond import Pace
 
@@ -82,6 +85,8 @@ class Alerts(Component):
         How patient the receivers are.
     clock:
         Wall clock in ns.
+    state:
+        File that keeps what fires over a restart; None keeps nothing.
     """
 
     name: ClassVar[str] = "alerts"
@@ -93,8 +98,12 @@ class Alerts(Component):
         *,
         pace: Pace | None = None,
         clock: Callable[[], int] = time.time_ns,
+        state: Path | None = None,
     ) -> None:
         super().__init__()
+        self._state = state
+        self._saved: set[tuple[Any, ...]] = set()
+        self._unsaved: str | None = None
         self._plan = plan
         self._next: AlertPlan | None = None
         self._telemetry = telemetry
@@ -127,6 +136,10 @@ class Alerts(Component):
         self.started.set()
         async with asyncio.TaskGroup() as group:
             self._configure(group)
+            restored = await asyncio.to_thread(self._load)
+            chosen = self._evaluator.receivers()
+            for name, one in self._running.items():
+                one.receiver.restore([alert for alert in restored if name in (chosen.get(alert.rule) or self._running)])
             while not self.stopping.is_set():
                 begun = time.monotonic()
                 if self._next is not None:
@@ -148,6 +161,9 @@ class Alerts(Component):
         parts = {name: one.receiver.health() for name, one in sorted(self._running.items())}
         reasons = [f"{name}: {reason}" for name, part in parts.items() for reason in part.reasons]
         worst = max((part.state for part in parts.values()), default=State.OK)
+        if self._unsaved is not None:
+            reasons.append(self._unsaved)
+            worst = max(worst, State.DEGRADED)
         if self._windows_lost:
             reasons.append(f"{self._windows_lost:,} windows were not evaluated since the start: rules take too long")
             worst = max(worst, State.DEGRADED)
@@ -169,6 +185,42 @@ class Alerts(Component):
             receivers={name: one.receiver.counters for name, one in sorted(self._running.items())},
         )
 
+    def _load(self) -> list[Alert]:
+        """Take back what fired when an earlier run ended, in a thread; a file that cannot be read is named."""
+        path = self._state
+        try:
+            document = json.loads(path.read_text(encoding="utf-8")) if path is not None and path.exists() else None
+            if document is None:
+                return []
+            self._saved = _identities(document["rules"])
+            restored = self._evaluator.restore(document["rules"], int(document["at_ns"]))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            self._log.warning("cannot read what fired before: rules begin anew", file=path, reason=error)
+            return []
+        self._active = self._evaluator.active()
+        if restored:
+            self._log.info("alerts of an earlier run go on", alerts=len(restored))
+        return restored
+
+    def _save(self) -> None:
+        """Keep what fires, where that changed, in a thread; a disk that refuses is a state."""
+        if self._state is None:
+            return
+        rules = self._evaluator.dump()
+        if (identities := _identities(rules)) == self._saved:
+            return
+        files = Files()
+        try:
+            self._state.parent.mkdir(parents=True, exist_ok=True)
+            with NewFile(files, self._state) as file:
+                file.write(json.dumps({"version": 1, "at_ns": self._clock(), "rules": rules}).encode())
+                file.publish()
+            files.sync_directory(self._state.parent)
+        except OSError as error:
+            self._unsaved = f"what fires is not kept over a restart: {self._state}: {error.strerror or error}"
+            return
+        self._saved, self._unsaved = identities, None
+
     def _evaluate(self) -> list[Alert]:
         """Evaluate the windows that wait, in a thread."""
         telemetry = self._telemetry()
@@ -177,6 +229,7 @@ class Alerts(Component):
             told += self._evaluator.add(self._windows.popleft(), telemetry)
         told += self._evaluator.tick(self._clock() - LATE_NS, telemetry)
         self._active = self._evaluator.active()
+        self._save()
         return told
 
     def _tell(self, alerts: Sequence[Alert]) -> None:
@@ -248,3 +301,12 @@ class Alerts(Component):
             for one in ending:
                 one.task.cancel()
             await asyncio.wait([one.task for one in ending])
+
+
+def _identities(rules: Mapping[str, Any]) -> set[tuple[Any, ...]]:
+    """Return what is worth a new file: which alerts fire, since when; their figures change all the time."""
+    return {
+        (name, own["meaning"], one["since_ns"], tuple(map(tuple, one["subject"])))
+        for name, own in rules.items()
+        for one in own["firing"]
+    }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from telemetryd.assure.alert_measures import Measure, Telemetry
 from telemetryd.assure.alert_plan import AlertPlan, unit_of
@@ -92,6 +93,26 @@ class Evaluator:
         """End the spans that lie before a time; return what began or ended by it."""
         return [alert for watch in self._watches for alert in self._close(watch, until_ns, telemetry)]
 
+    def dump(self) -> dict[str, Any]:
+        """Return what fires, by rule, as plain data."""
+        return {
+            watch.rule.name: {"meaning": digest(watch.rule), "firing": firing}
+            for watch in self._watches
+            if (firing := watch.state.dump())
+        }
+
+    def restore(self, dumped: Mapping[str, Any], at_ns: int) -> list[Alert]:
+        """Take back what :meth:`dump` gave before a restart, of the rules that are the same; return what fires.
+
+        May raise KeyError, TypeError or ValueError where that is something else.
+        """
+        return [
+            alert
+            for watch in self._watches
+            if (own := dumped.get(watch.rule.name)) is not None and own["meaning"] == digest(watch.rule)
+            for alert in watch.state.restore(own["firing"], at_ns)
+        ]
+
     def active(self) -> list[Alert]:
         """Return what fires or is about to, the most severe first."""
         alerts = [alert for watch in self._watches for alert in watch.state.active()]
@@ -123,6 +144,11 @@ class Evaluator:
 
     def _count(self, alerts: Iterable[Alert]) -> None:
         self.told.update((alert.rule, alert.state) for alert in alerts)
+
+
+def digest(rule: AlertRule) -> str:
+    """Return 16 hexadecimal digits of what a rule means: all but who is told."""
+    return hashlib.sha256(repr(_meaning(rule)).encode()).hexdigest()[:16]
 
 
 def _meaning(rule: AlertRule) -> object:

@@ -118,6 +118,11 @@ class Receiver(ABC):
         self.counters.waiting = len(self._queue)
         self._wake.set()
 
+    def restore(self, alerts: Sequence[Alert]) -> None:
+        """Take notice of what fired before a restart, and was told then."""
+        if alerts:
+            self._log.debug("told before the restart", alerts=len(alerts))
+
     def stop(self) -> None:
         """Ask :meth:`run` to end once nothing waits, or at the next failure."""
         self._stopping.set()

@@ -190,6 +190,10 @@ class Alertmanager(Receiver):
         self.counters.waiting = len(self._untold)
         self._wake.set()
 
+    def restore(self, alerts: Sequence[Alert]) -> None:
+        """Tell at once what fired before a restart: an Alertmanager forgets it else."""
+        self.put(alerts)
+
     def idle_s(self) -> float | None:
         """Return the time to the next telling; None where nothing holds."""
         if not self._held:

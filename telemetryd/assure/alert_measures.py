@@ -35,11 +35,15 @@ class Telemetry:
         Datagrams that the agents sent, as far as is known, and those of them that no figure rests on.
     received:
         Agent address -> datagrams.
+    coverages:
+        (link, direction) -> the samples' octets over the counter's, of the last minutes, with its interval; not a
+        number where the counter stood still.
     """
 
     sent: int = 0
     lost: int = 0
     received: Mapping[str, int] = field(default_factory=dict)
+    coverages: Mapping[tuple[str, str], tuple[float, float, float]] = field(default_factory=dict)
 
 
 class Measure(Protocol):
@@ -299,6 +303,39 @@ class CoverageMeasure:
         named = ", ".join(silent[:8]) + (f" and {len(silent) - 8} more" if len(silent) > 8 else "")
         note = f"silent: {named}" if silent else ""
         return [Reading((), value, value, value, self._limit.evidence(value, value), self._limit.value, note)]
+
+
+class LinkCoverageMeasure:
+    """The samples' octets over the counter's, of each link that has counters.
+
+    Parameters
+    ----------
+    limit:
+        As a part of the counter's octets.
+    links, direction:
+        Only these links, and "in" or "out"; none takes all.
+    """
+
+    def __init__(self, limit: Limit, links: Collection[str] = (), direction: str = "") -> None:
+        self._limit = limit
+        self._links = frozenset(links)
+        self._direction = direction
+
+    def add(self, window: UsageWindow) -> None:
+        """Take no notice of windows."""
+
+    def close(self, start_ns: int, end_ns: int, telemetry: Telemetry) -> list[Reading]:
+        """End a span; the figures are those of the last minutes at its end."""
+        readings = []
+        for (link, direction), figures in sorted(telemetry.coverages.items()):
+            if (self._links and link not in self._links) or self._direction not in ("", direction):
+                continue
+            value, low, high = figures
+            evidence = self._limit.evidence(low, high) if low <= high else Evidence.NONE
+            readings.append(
+                Reading((("link", link), ("direction", direction)), value, low, high, evidence, self._limit.value)
+            )
+        return readings
 
 
 def is_seen(windows: int, start_ns: int, end_ns: int) -> bool:

@@ -8,6 +8,7 @@ from typing import Final
 
 from telemetryd.assure.alert_measures import (
     CoverageMeasure,
+    LinkCoverageMeasure,
     LossMeasure,
     Measure,
     UnclassifiedMeasure,
@@ -31,6 +32,7 @@ _FILTERS: Final[Mapping[str, frozenset[str]]] = {
     "usage": frozenset({"links", "direction", "departments", "applications"}),
     "utilisation": frozenset({"links", "direction"}),
     "coverage": frozenset(),
+    "link-coverage": frozenset({"links", "direction"}),
     "loss": frozenset(),
     "unclassified": frozenset(),
     "proof": frozenset({"links", "direction", "departments", "tolerance"}),
@@ -77,6 +79,8 @@ class AlertPlan:
             case "coverage":
                 exporters = {one.name: [str(agent) for agent in one.agents] for one in registry.devices if one.agents}
                 return CoverageMeasure(limit_of(rule), exporters)
+            case "link-coverage":
+                return LinkCoverageMeasure(limit_of(rule), rule.links, rule.direction or "")
             case "loss":
                 return LossMeasure(limit_of(rule))
             case "unclassified":
@@ -185,7 +189,7 @@ class _Check:
         for name in ("links", "direction", "departments", "applications", "tolerance"):
             if getattr(rule, name) not in (None, ()) and name not in _FILTERS[rule.kind]:
                 self.note((*place, name), f'"{name}" means nothing for {rule.kind}', "remove it", key=True)
-        of_links = bool(rule.links) or rule.kind in ("utilisation", "proof")
+        of_links = bool(rule.links) or rule.kind in ("utilisation", "link-coverage", "proof")
         if rule.direction is not None and (rule.direction in _WAYS) != of_links:
             whose, ways = ("links", "in or out") if of_links else ("totals", "inbound, outbound, internal or transit")
             self.note((*place, "direction"), f'"{rule.direction}" is no direction of {whose}', f"write {ways}")

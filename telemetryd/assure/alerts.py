@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal
+from typing import Any, Literal
 
 Labels = Mapping[str, str]
 
@@ -187,6 +187,32 @@ class RuleState:
         return [
             self._alert(watched, "firing" if watched.fires else "pending", 0) for watched in self._subjects.values()
         ]
+
+    def dump(self) -> list[dict[str, Any]]:
+        """Return what fires, as plain data; what is about to begins anew after a restart."""
+        return [
+            {
+                **{name: getattr(one.reading, name) for name in ("value", "low", "high", "limit", "note")},
+                "subject": [list(label) for label in one.reading.subject],
+                "evidence": one.reading.evidence.value,
+                "since_ns": one.since_ns,
+            }
+            for one in self._subjects.values()
+            if one.fires
+        ]
+
+    def restore(self, dumped: Iterable[Mapping[str, Any]], updated_ns: int) -> list[Alert]:
+        """Take back what :meth:`dump` gave, and return it as alerts; it fires until evidence of recovery.
+
+        May raise KeyError, TypeError or ValueError where that is something else.
+        """
+        self._updated_ns = updated_ns
+        for one in dumped:
+            subject = tuple((str(name), str(value)) for name, value in one["subject"])
+            value, low, high, limit = (float(one[name]) for name in ("value", "low", "high", "limit"))
+            reading = Reading(subject, value, low, high, Evidence(one["evidence"]), limit, str(one["note"]))
+            self._subjects[subject] = _Watched(reading, fires=True, since_ns=int(one["since_ns"]))
+        return self.active()
 
     def end(self, at_ns: int) -> list[Alert]:
         """End everything, since the rule is gone; return the alerts that this ends."""

@@ -56,6 +56,7 @@ _DIRECTORIES: Final[tuple[tuple[PathInData, str, str], ...]] = (
     (("store", "path"), "STATE_DIRECTORY", "store"),
     (("spool", "path"), "STATE_DIRECTORY", "spool"),
     (("enforce", "path"), "STATE_DIRECTORY", "enforce"),
+    (("alerts", "state"), "STATE_DIRECTORY", "alerts.json"),
     (("control", "socket"), "RUNTIME_DIRECTORY", "control.sock"),
 )
 

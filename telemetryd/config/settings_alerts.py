@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
@@ -29,7 +30,7 @@ MINUTE_NS: Final = 60 * SECOND_NS
 #: Of RFC 5612: for examples and documentation, until an organisation writes its own.
 EXAMPLE_ENTERPRISE: Final = 32473
 
-Kind = Literal["usage", "utilisation", "coverage", "loss", "unclassified", "proof"]
+Kind = Literal["usage", "utilisation", "coverage", "link-coverage", "loss", "unclassified", "proof"]
 Severity = Literal["critical", "warning", "info"]
 
 
@@ -102,7 +103,9 @@ class AlertRule(Section):
     hold: HoldTime = Field(5 * MINUTE_NS, description="How long it must be bad without a break.")
     recover_hold: HoldTime = Field(5 * MINUTE_NS, description="How long it must be good again without a break.")
     severity: Severity = Field("warning", description="How bad it is.")
-    links: Names = Field((), description="Links of `usage` and `utilisation`; links or groups of `proof`.")
+    links: Names = Field(
+        (), description="Links of `usage`, `utilisation`, `link-coverage`; links or groups of `proof`."
+    )
     direction: Literal["in", "out", "inbound", "outbound", "internal", "transit"] | None = Field(
         None, description="Of links `in` or `out`; of totals the others."
     )
@@ -146,6 +149,10 @@ class AlertSettings(Section):
     )
     receivers: Annotated[tuple[AlertReceiver, ...], Field(strict=False, max_length=16)] = Field(
         (), description="Who is told."
+    )
+    state: FilePath = Field(
+        Path("/var/lib/telemetryd/alerts.json"),
+        description="File that keeps what fires over a restart; `$STATE_DIRECTORY/alerts.json` under systemd.",
     )
     policies: Annotated[tuple[FilePath, ...], Field(strict=False, max_length=64)] = Field(
         (), description="Policies whose guarantees `proof` watches: files or directories; left out, those in force."

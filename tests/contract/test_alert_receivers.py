@@ -306,6 +306,46 @@ def test_the_component_tells_the_receivers_that_a_rule_names(tmp_path: Path) -> 
     assert component.counters().told == {("busy", "firing"): 1, ("busy", "resolved"): 1, ("quiet", "firing"): 1}
 
 
+def test_a_restart_tells_an_alertmanager_what_fires_and_a_webhook_nothing(tmp_path: Path) -> None:
+    """What fires is in a file; the next run tells it to the Alertmanager at once. A damaged file is named, and no end."""
+    state = tmp_path / "state" / "alerts.json"
+    (tmp_path / "ops").mkdir()
+    (tmp_path / "am").mkdir()
+    with HttpReceiver(tmp_path / "ops") as ops, HttpReceiver(tmp_path / "am") as manager:
+        settings = rules(
+            f"{{name: ops, kind: webhook, url: '{ops.url}'}}", f"{{name: am, kind: alertmanager, url: '{manager.url}'}}"
+        ).replace("receivers: [ops]", "severity: critical")
+
+        async def until_told(component: Alerts, condition: Callable[[], bool]) -> None:
+            task = asyncio.create_task(component.run())
+            await until(condition)
+            component.stop()
+            async with asyncio.timeout(DEADLINE_S):
+                await task
+
+        def component() -> Alerts:
+            return Alerts(plan(settings), telemetry, pace=QUICK, clock=lambda: START, state=state)
+
+        first = component()
+        for number in range(9):
+            first.put(window(number, total("tax", "films", 60)))
+        asyncio.run(until_told(first, lambda: bool(ops.requests() and manager.requests() and state.exists())))
+        kept = json.loads(state.read_text(encoding="utf-8"))
+        assert set(kept["rules"]) == {"busy", "quiet"}
+        before = len(ops.requests()), len(manager.requests())
+        second = component()
+        asyncio.run(until_told(second, lambda: len(manager.requests()) > before[1]))
+        assert len(ops.requests()) == before[0]
+        told = manager.requests()[-1]["body"]
+        assert sorted(one["labels"]["alertname"] for one in told) == ["busy", "quiet"]
+        assert [alert.state for alert in second.active()] == ["firing", "firing"]
+        assert json.loads(state.read_text(encoding="utf-8")) == kept
+        state.write_text('{"rules": 7}', encoding="utf-8")
+        third = component()
+        asyncio.run(until_told(third, third.started.is_set))
+        assert third.active() == []
+
+
 def test_the_http_server_of_these_tests_writes_what_it_got(tmp_path: Path) -> None:
     """The peer itself: a request that it refuses is in its file too."""
     import urllib.error

@@ -18,7 +18,12 @@ RULE = {"name": "heard", "kind": "coverage", "below": "100 %", "over": "1 s", "h
 def test_a_silent_exporter_is_told_and_shown(tmp_path: Path) -> None:
     registry = write_registry(tmp_path / "registry")
     with HttpReceiver(tmp_path) as receiver:
-        alerts = {"rules": [RULE], "receivers": [{"name": "ops", "kind": "webhook", "url": receiver.url}]}
+        state = str(tmp_path / "alerts.json")
+        alerts = {
+            "rules": [RULE],
+            "state": state,
+            "receivers": [{"name": "ops", "kind": "webhook", "url": receiver.url}],
+        }
         with DaemonProcess(tmp_path, registry, {"alerts": alerts}) as daemon:
             daemon.until(receiver.requests)
             daemon.until(lambda: daemon.metrics()['telemetryd_alerts_delivered_total{receiver="ops"}'] == 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from telemetryd.alerts.evaluate import Evaluator
 from telemetryd.alerts.messages import alertmanager_body, document, summary, syslog_message
+from telemetryd.assure.alert_measures import Telemetry
 from telemetryd.assure.alerts import Alert, Evidence, Hold, Limit, Reading, RuleState
 from tests.alerts_case import START, S, link, plan, telemetry, total, window
 from tests.proof_case import POLICY
@@ -287,3 +289,46 @@ def test_the_json_of_an_alert_has_its_interval():
     assert (one["low"], one["value"], one["high"], one["limit"]) == (0.94, 0.951, 0.962, 0.9)
     assert one["since"] == "2026-09-21T14:14:00.000000Z"
     assert one["until"] is None
+
+
+def test_coverage_of_links_is_watched_with_its_interval():
+    """One subject a link and direction; a counter that stood still says nothing, nor does another link."""
+    text = "  rules: [{name: thin, kind: link-coverage, below: 95 %, links: [isp1, isp2], over: 1 min, hold: 1 min}]"
+    evaluator = Evaluator(plan(text))
+    nan = float("nan")
+
+    def at(low: float, high: float) -> Telemetry:
+        figures = {("isp1", "in"): (0.9, low, high), ("isp2", "in"): (nan, nan, nan), ("dark", "in"): (0.1, 0.1, 0.1)}
+        return Telemetry(coverages=figures)
+
+    told = [alert for minute in range(4) for alert in evaluator.tick(START + minute * 60 * S, at(0.88, 0.96))]
+    assert told == []
+    told = evaluator.tick(START + 4 * 60 * S, at(0.88, 0.92))
+    assert [(one.rule, one.subject, one.state) for one in told] == [
+        ("thin", (("link", "isp1"), ("direction", "in")), "firing")
+    ]
+    assert told[0].reading.value == 0.9 and told[0].unit == "ratio"
+
+
+def test_what_fires_is_kept_over_a_restart():
+    """It goes on with its begin, is not told again, and ends by evidence; another meaning of the rule begins anew."""
+    text = "  rules: [{name: busy, kind: usage, above: 50 Mbit/s, departments: [tax], over: 1 s, hold: 2 s, recover_hold: 2 s}]"
+    first = Evaluator(plan(text))
+    told = [alert for number in range(5) for alert in first.add(window(number, total("tax", "films", 60)), telemetry())]
+    assert [one.state for one in told] == ["firing"]
+    dumped = json.loads(json.dumps(first.dump()))
+    again = Evaluator(plan(text))
+    (restored,) = again.restore(dumped, START + 5 * S)
+    assert (restored.state, restored.since_ns) == ("firing", told[0].since_ns)
+    assert restored.fingerprint == told[0].fingerprint and restored.reading.value == told[0].reading.value
+    told = [
+        alert for number in range(9, 14) for alert in again.add(window(number, total("tax", "films", 60)), telemetry())
+    ]
+    assert told == [] and again.active()[0].since_ns == restored.since_ns
+    told = [
+        alert for number in range(14, 18) for alert in again.add(window(number, total("tax", "films", 9)), telemetry())
+    ]
+    assert [(one.state, one.since_ns) for one in told] == [("resolved", restored.since_ns)]
+    assert again.dump() == {}
+    other = Evaluator(plan(text.replace("50 Mbit/s", "55 Mbit/s")))
+    assert other.restore(dumped, START) == [] and other.active() == []
