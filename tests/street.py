@@ -100,15 +100,34 @@ class Street:
     @contextmanager
     def inside(self, where: str = "g") -> Iterator[None]:
         """Be in a namespace: this thread, and those that it starts meanwhile."""
-        own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        other = os.open(f"/run/netns/{self.name[where]}", os.O_RDONLY)
-        try:
-            enter(other)
+        with inside(self.name[where]):
             yield
-        finally:
-            enter(own)
-            os.close(own)
-            os.close(other)
+
+
+@contextmanager
+def namespace(short: str) -> Iterator[str]:
+    """Make a namespace; return its name."""
+    name = f"td-{os.getpid()}-{short}"
+    run("ip", "netns", "add", name)
+    try:
+        run("ip", "-n", name, "link", "set", "lo", "up")
+        yield name
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+
+
+@contextmanager
+def inside(name: str) -> Iterator[None]:
+    """Be in a namespace: this thread, and those that it starts meanwhile."""
+    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    other = os.open(f"/run/netns/{name}", os.O_RDONLY)
+    try:
+        enter(other)
+        yield
+    finally:
+        enter(own)
+        os.close(own)
+        os.close(other)
 
 
 def enter(fd: int) -> None:

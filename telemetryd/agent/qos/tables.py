@@ -25,7 +25,7 @@ from telemetryd.agent.qos.tree import Tree
 
 #: Numbers of what is more than a class: queues with other numbers elsewhere, and marks to set.
 _INDIRECT: Final = 0x0300 << 16
-_FORWARD, _QUEUE = "classify", "queue"
+_FORWARD, _QUEUE = "classify", "assign"
 
 
 class Compiled(NamedTuple):
