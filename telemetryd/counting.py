@@ -235,7 +235,8 @@ class Counting(Component):
             if len(self._by_entity) > MOST_STALE * (len(self._feeds) + 1):  # mostly of targets that have left
                 self._by_entity = {key: one for key, one in self._by_entity.items() if key[0] in plans}
             found = self._paths.entities[entity]
-            number = self._feeds.number(Feed(CounterSource.GNMI, plans[target].name, found.interface, found.queue))
+            port = found.if_index or found.interface
+            number = self._feeds.number(Feed(CounterSource.GNMI, plans[target].name, port, found.queue))
             if number != NO_FEED:
                 self._by_entity[target, entity] = number
         return number

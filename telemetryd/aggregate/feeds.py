@@ -73,7 +73,7 @@ class Feed:
     Attributes
     ----------
     port:
-        The interface's name by gNMI, its ifIndex by sFlow.
+        The interface's name by gNMI, its ifIndex by sFlow and where a make's model has that as its key.
     """
 
     source: CounterSource

@@ -12,7 +12,7 @@ from telemetryd.store.counter_query import interfaces
 from telemetryd.store.embedded import Store
 from telemetryd.store.verify import verify
 from tests.counters_story import BASE_NS, HOUR_NS, SECOND_NS, TEN_NS, Story, registry, rows
-from tests.gnmi_messages import notification, packed
+from tests.gnmi_messages import notification, packed, update
 
 
 def test_updates_become_windows(tmp_path: Path) -> None:
@@ -183,3 +183,12 @@ def test_the_store_answers_how_busy_interfaces_are(tmp_path: Path) -> None:
         buckets = interfaces(store, BASE_NS, BASE_NS + 40 * SECOND_NS, devices=["192.0.2.99"], bucket_ns=20 * SECOND_NS)
         assert [(row["time_ns"], row["in_octets"]) for row in buckets.rows] == [(BASE_NS, 100)]
         assert interfaces(store, names=["nothing"]).rows == []
+
+
+def test_an_interface_by_its_number_is_the_one_that_the_registry_names(tmp_path: Path) -> None:
+    """H3C's own model has the ifIndex as its key: its counters are those of the interface of that number."""
+    story = Story(tmp_path)
+    for at_s, octets in ((0, 0), (10, 4000)):
+        story.leaves(at_s, update("/Ifmgr/Statistics/Interface[IfIndex=1]/InOctets", uint_val=octets))
+    (window,) = story.close(12, is_last=True)
+    assert rows(window, "in_octets") == {("CR01", "exit"): (4000,)}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from telemetryd._ext import load
+from telemetryd.ingest.gnmi.aliases import ALIASES
 from telemetryd.ingest.gnmi.counters import (
     EVERYTHING,
     IFINDEX,
@@ -20,6 +21,7 @@ from telemetryd.ingest.gnmi.counters import (
     speed_of,
 )
 from telemetryd.ingest.gnmi.paths import PathTable, Resolver
+from telemetryd.ingest.gnmi.vendors import PROFILES
 from telemetryd.schema import Counter, UpdateBatch
 from tests.gnmi_messages import NOW_NS, notification, packed, update
 
@@ -137,3 +139,52 @@ def test_deletes_of_branches(path: str, scope: Any) -> None:
     is_own = scope in (EVERYTHING, Entity("eth0"))
     assert [value for *_, value in reader.rows(told.before)] == ([1] if is_own else [])
     assert [value for *_, value in reader.rows(told.after)] == ([3] if is_own else [1, 3])
+
+
+def test_counters_under_native_names() -> None:
+    """What makes send in models of their own are the same counters; what only looks like it is not."""
+    reader = Reader()
+    xr = "/Cisco-IOS-XR-infra-statsd-oper:infra-statistics/interfaces/interface[interface-name=Hu0/0/0/1]/latest"
+    sonic = b'{"SAI_PORT_STAT_IF_OUT_OCTETS":"7","SAI_PORT_STAT_IF_IN_DISCARDS":"2","SAI_PORT_STAT_IF_IN_FEC":"1"}'
+    h3c = b'{"Interface":[{"IfIndex":12,"Name":"XGE1/0/1","InOctets":"99","InRate":5}]}'
+    told = reader.read(
+        notification(
+            update(f"{xr}/generic-counters/bytes-received", uint_val=11),
+            update(f"{xr}/generic-counters/output-drops", uint_val=3),
+            update(f"{xr}/data-rate/input-data-rate", uint_val=3),
+        ),
+        notification(
+            update(
+                "/srl_nokia-interfaces:interface[name=ethernet-1/1]/statistics",
+                json_ietf_val=b'{"in-octets":"5","in-discarded-packets":"4","carrier-transitions":"9"}',
+            ),
+            update("/interface[name=ethernet-1/1]/oper-state", string_val="up"),
+            update("/interface[name=ethernet-1/1]/ifindex", uint_val=54),
+        ),
+        notification(update("/COUNTERS/Ethernet0", json_ietf_val=sonic), target="COUNTERS_DB"),
+        notification(update("/COUNTERS/x/SAI_PORT_STAT_IF_OUT_OCTETS", uint_val=7)),
+        notification(update("/Ifmgr/Statistics", json_ietf_val=h3c)),
+        notification(update("/Ifmgr/Statistics/Interface[IfIndex=x]/InOctets", uint_val=7)),
+    )
+    srl = Entity("ethernet-1/1")
+    assert reader.rows(told.after) == [
+        (Entity("Hu0/0/0/1"), Counter.IN_OCTETS, 11),
+        (Entity("Hu0/0/0/1"), Counter.OUT_DISCARDS, 3),
+        (srl, Counter.IN_OCTETS, 5),
+        (srl, Counter.IN_DISCARDS, 4),
+        (Entity("Ethernet0"), Counter.OUT_OCTETS, 7),
+        (Entity("Ethernet0"), Counter.IN_DISCARDS, 2),
+        (Entity("", if_index=12), Counter.IN_OCTETS, 99),
+    ]
+    assert [(reader.counters.entities[e], leaf, value) for _, e, leaf, value in told.states] == [
+        (srl, OPER_STATUS, "up"),
+        (srl, IFINDEX, 54),
+    ]
+
+
+def test_every_alias_is_of_a_known_make_and_counter() -> None:
+    """The table names profiles and counters that exist, and has octets of both ways for each make."""
+    for alias in ALIASES:
+        assert alias.make in PROFILES
+        assert set(alias.leaves.values()) <= {*Counter.__members__, "OPER_STATUS", "IFINDEX"}
+        assert {"IN_OCTETS", "OUT_OCTETS", "IN_DISCARDS", "OUT_ERRORS"} <= set(alias.leaves.values())

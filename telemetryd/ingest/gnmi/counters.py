@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from telemetryd.ingest.gnmi import aliases
 from telemetryd.ingest.gnmi.path import ANY, Elem, Path
 from telemetryd.ingest.gnmi.paths import PathTable
 from telemetryd.schema import GAUGE_KINDS, Counter, Gauge, UpdateBatch, ValueKind
@@ -69,6 +70,7 @@ _COMPONENT: Final = ("components", "component")
 _CPU: Final = ("system", "cpus", "cpu")
 #: What no sensor says.
 MOST_OF_GAUGE: Final = 1e9
+_STATES: Final = {aliases.OPER_STATUS: OPER_STATUS, aliases.IFINDEX: IFINDEX}
 _INTERFACE: Final = ("interfaces", "interface")
 _QUEUE: Final = ("qos", "interfaces", "interface", "output", "queues", "queue")
 _SPEED = re.compile(r"SPEED_(\d+)([KMGT])B?$")
@@ -76,11 +78,12 @@ _FACTORS: Final = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
 class Entity(NamedTuple):
-    """An interface, or with a name in ``queue`` one of its queues; or a component, which has no interface."""
+    """An interface, by its name or its ifIndex, or with ``queue`` one of its queues; or a component."""
 
     interface: str
     queue: str = ""
     component: str = ""
+    if_index: int = 0
 
 
 @dataclass(slots=True)
@@ -263,6 +266,19 @@ def _place(path: Path) -> tuple[int, Entity] | None:
         return leaf, Entity("", component=_key(elems[1]))
     if names[:3] == _CPU and (leaf := _OF_CPU.get(names[3:])) is not None and _key(elems[2]):
         return leaf, Entity("", component=f"cpu {_key(elems[2])}")
+    return _native_place(elems, names)
+
+
+def _native_place(elems: tuple[Elem, ...], names: tuple[str, ...]) -> tuple[int, Entity] | None:
+    """Return the same of a path in a make's own model."""
+    for alias in aliases.ALIASES:
+        leaf = alias.leaves.get(names[len(alias.branch) :])
+        if leaf is not None and (interface := alias.interface(elems)) is not None:
+            number = _STATES.get(leaf)
+            number = Counter[leaf] if number is None else number
+            if not alias.is_index:
+                return number, Entity(interface)
+            return (number, Entity("", if_index=int(interface))) if interface.isdecimal() else None
     return None
 
 
@@ -276,7 +292,7 @@ def _scope(path: Path) -> int | Entity:
                 return EVERYTHING
             if len(names) > len(branch) and not _holds_counters(names[len(branch) :]):
                 return NOBODY
-            return Entity(*keys)
+            return Entity(keys[0], keys[1] if len(keys) > 1 else "")
     return NOBODY
 
 

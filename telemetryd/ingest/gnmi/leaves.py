@@ -51,6 +51,7 @@ HINTS: Final[dict[str, Hint]] = {
 
 #: List -> its keys, where these are not one of GUESSED_KEYS.
 LIST_KEYS: Final[dict[str, tuple[str, ...]]] = {
+    "Interface": ("IfIndex",),
     "address": ("ip",),
     "afi-safi": ("afi-safi-name",),
     "classifier": ("name",),
