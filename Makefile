@@ -59,11 +59,12 @@ install: check-tools
 	install -m 644 docs/*.md "$(DESTDIR)$(PREFIX)/share/doc/telemetryd"
 	install -D -m 644 systemd/telemetryd.service "$(DESTDIR)$(SYSTEMD)/telemetryd.service"
 	install -D -m 644 systemd/telemetryd-sflow.socket "$(DESTDIR)$(SYSTEMD)/telemetryd-sflow.socket"
+	install -D -m 644 systemd/telemetryd-agent.service "$(DESTDIR)$(SYSTEMD)/telemetryd-agent.service"
 	install -D -m 644 systemd/telemetryd.sysusers "$(DESTDIR)$(PREFIX)/lib/sysusers.d/telemetryd.conf"
 	install -D -m 644 systemd/telemetryd.tmpfiles "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/telemetryd.conf"
 	install -D -m 644 systemd/telemetryd.sysctl "$(DESTDIR)$(PREFIX)/lib/sysctl.d/60-telemetryd.conf"
 	sed -i -e "s|/usr/local|$(PREFIX)|g" -e "s|/etc/telemetryd|$(SYSCONFDIR)/telemetryd|g" \
-		"$(DESTDIR)$(SYSTEMD)/telemetryd.service"
+		"$(DESTDIR)$(SYSTEMD)/telemetryd.service" "$(DESTDIR)$(SYSTEMD)/telemetryd-agent.service"
 	test -e "$(DESTDIR)$(SYSCONFDIR)/telemetryd/telemetryd.yaml" || \
 		sed "s|/usr/local|$(PREFIX)|g" systemd/telemetryd.yaml > "$(DESTDIR)$(SYSCONFDIR)/telemetryd/telemetryd.yaml"
 	@echo "installed; next, as root:"
@@ -74,7 +75,8 @@ install: check-tools
 uninstall:
 	rm -rf "$(DESTDIR)$(LIB)" "$(DESTDIR)$(PREFIX)/share/doc/telemetryd"
 	rm -f "$(DESTDIR)$(PREFIX)/bin/telemetryd" "$(DESTDIR)$(SYSTEMD)/telemetryd.service" \
-		"$(DESTDIR)$(SYSTEMD)/telemetryd-sflow.socket" "$(DESTDIR)$(PREFIX)/lib/sysusers.d/telemetryd.conf" \
+		"$(DESTDIR)$(SYSTEMD)/telemetryd-sflow.socket" "$(DESTDIR)$(SYSTEMD)/telemetryd-agent.service" \
+		"$(DESTDIR)$(PREFIX)/lib/sysusers.d/telemetryd.conf" \
 		"$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/telemetryd.conf" "$(DESTDIR)$(PREFIX)/lib/sysctl.d/60-telemetryd.conf"
 
 clean:

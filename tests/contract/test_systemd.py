@@ -19,7 +19,7 @@ import pytest
 from telemetryd.config.settings import Limits, Listen, load_settings
 
 SYSTEMD = Path(__file__).parents[2] / "systemd"
-SERVICE, SOCKET = "telemetryd.service", "telemetryd-sflow.socket"
+SERVICE, SOCKET, AGENT = "telemetryd.service", "telemetryd-sflow.socket", "telemetryd-agent.service"
 MOST_EXPOSURE = 2.0
 
 
@@ -38,7 +38,7 @@ def units(tmp_path: Path) -> Path:
     """Copy the units, with a program that exists: verify looks for it."""
     program = tmp_path / "telemetryd"
     program.symlink_to(sys.executable)
-    for name in (SERVICE, SOCKET):
+    for name in (SERVICE, SOCKET, AGENT):
         text = (SYSTEMD / name).read_text(encoding="utf-8").replace("/usr/local/bin/telemetryd", str(program))
         (tmp_path / name).write_text(text, encoding="utf-8")
     return tmp_path
@@ -58,8 +58,8 @@ def settings_of(name: str, section: str) -> dict[str, list[str]]:
 
 
 def test_systemd_finds_no_fault(units: Path) -> None:
-    """`systemd-analyze verify` accepts both units without a word."""
-    done = analyze("verify", "--man=no", str(units / SERVICE), str(units / SOCKET))
+    """`systemd-analyze verify` accepts the units without a word."""
+    done = analyze("verify", "--man=no", *(str(units / name) for name in (SERVICE, SOCKET, AGENT)))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -70,9 +70,10 @@ def test_verify_can_fail(units: Path) -> None:
     assert "ProtectEverything" in analyze("verify", "--man=no", str(service)).stderr
 
 
-def test_exposure(units: Path) -> None:
-    """`systemd-analyze security` rates the service at 2.0 or less of 10."""
-    done = analyze("security", "--offline=true", str(units / SERVICE))
+@pytest.mark.parametrize("name", [SERVICE, AGENT])
+def test_exposure(units: Path, name: str) -> None:
+    """`systemd-analyze security` rates the services at 2.0 or less of 10."""
+    done = analyze("security", "--offline=true", str(units / name))
     assert done.returncode == 0, done.stderr
     match = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
     assert match, done.stdout
@@ -84,8 +85,24 @@ def test_no_privilege() -> None:
     service = settings_of(SERVICE, "Service")
     assert service["CapabilityBoundingSet"] == service["AmbientCapabilities"] == [""]
     assert service["NoNewPrivileges"] == ["yes"]
-    users = [line.split()[1] for line in (SYSTEMD / "telemetryd.sysusers").read_text().splitlines() if line[:2] == "u "]
-    assert service["User"] == service["Group"] == users == ["telemetryd"]
+    assert service["User"] == service["Group"] == users()[:1] == ["telemetryd"]
+
+
+def test_one_privilege_of_the_agent() -> None:
+    """The agent may change the network and nothing else, as a user of its own, in a directory of its own."""
+    service = settings_of(AGENT, "Service")
+    assert service["CapabilityBoundingSet"] == service["AmbientCapabilities"] == ["CAP_NET_ADMIN"]
+    assert service["NoNewPrivileges"] == ["yes"] and service["Type"] == ["notify"]
+    assert service["User"] == service["Group"] == users()[1:] == ["telemetryd-agent"]
+    words = service["ExecStart"][0].split()
+    assert words[words.index("--state-dir") + 1] == f"/var/lib/{service['StateDirectory'][0]}"
+    assert "AF_NETLINK" in service["RestrictAddressFamilies"][0]
+
+
+def users() -> list[str]:
+    """Return the users that sysusers makes."""
+    lines = (SYSTEMD / "telemetryd.sysusers").read_text().splitlines()
+    return [line.split()[1] for line in lines if line[:2] == "u "]
 
 
 def test_the_socket_belongs_to_the_service() -> None:
@@ -110,11 +127,13 @@ def test_the_units_agree_with_the_defaults() -> None:
 
 
 def test_the_commands_exist() -> None:
-    """Every verb that the service calls is one, and takes the options that it is given."""
-    service = settings_of(SERVICE, "Service")
-    for key in ("ExecStartPre", "ExecStart", "ExecReload"):
-        _, *words = service[key][0].split()
-        verb = [word for word in words if not word.startswith(("-", "/"))]
+    """Every verb that the services call is one, and takes the options that it is given."""
+    service, agent = settings_of(SERVICE, "Service"), settings_of(AGENT, "Service")
+    options = re.sub(r'.*AGENT_OPTIONS=|"$', "", agent["Environment"][0])
+    commands = [service[key][0] for key in ("ExecStartPre", "ExecStart", "ExecReload")]
+    for command in (*commands, agent["ExecStart"][0].replace("$AGENT_OPTIONS", options)):
+        _, *words = command.split()
+        verb = [words[0], *(["check"] if "check" in words else [])]
         done = subprocess.run(
             [sys.executable, "-m", "telemetryd", *verb, "--help"],
             capture_output=True,
