@@ -136,13 +136,15 @@ def allocate(
     Example: telemetryd policy allocate policies/examples/exit --demand policies/examples/exit/demand.csv --json
     """
     from telemetryd.allocate.answer import leaf_rows, node_rows
-    from telemetryd.allocate.crossing import crossing_rows, divide_network
+    from telemetryd.allocate.crossing import crossing_rows, divide_network, not_considered
     from telemetryd.cli.output import note, show_table, text, write_json
 
     loaded, placed, unmanaged, when, warnings, known, demands = _place(policies, demand, registry, at)
     network = None
     if network_wide or any(len(one.crosses) > 1 for one in demands):
-        network = crossing_rows(divide_network(loaded, known, demands, when))
+        crossing = divide_network(loaded, known, demands, when)
+        network = crossing_rows(crossing)
+        warnings = [*warnings, *not_considered(crossing)]
     leaves: list[dict[str, Any]] = []
     nodes: list[dict[str, Any]] = []
     for one in placed:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetryd.allocate.crossing import crossing_rows, divide_network
+from telemetryd.allocate.crossing import crossing_rows, divide_network, not_considered
 from telemetryd.allocate.demand_file import parse_demand
 from telemetryd.allocate.place import place
 from telemetryd.cli.main import main
@@ -32,9 +32,9 @@ rest: {importance: 4}
 HEADER = "link,direction,department,application,demand\n"
 
 
-def divided(path: Path, rows: str) -> dict[str, list[dict]]:
+def divided(path: Path, rows: str, policy: str = POLICY) -> dict[str, list[dict]]:
     demands, _ = parse_demand(HEADER + rows, "d.csv", registry())
-    policies = load_policies([write(path, POLICY)], registry())
+    policies = load_policies([write(path, policy)], registry())
     return crossing_rows(divide_network(policies, registry(), demands, AT))
 
 
@@ -93,6 +93,47 @@ def test_a_demand_counts_on_each_link_that_it_crosses(tmp_path):
     placed, unmanaged = place(policies, registry(), demands, AT)
     assert [sum(one.bps.values()) for one in placed] == [1_000_000_000, 1_000_000_000]
     assert [one.link for one in unmanaged] == ["isp1"]
+
+
+def test_a_bandwidth_function_is_that_of_the_leaf_and_split_by_demands(tmp_path):
+    """Two ways have half of the function each; forum, a plain leaf, takes s Mbit/s at the share s.
+
+    At the share 500 all have 500 Mbit/s; from there on the halves rise by 10 Mbit/s a share: 500 = 21 x 23.8 are left.
+    """
+    policy = POLICY.replace("guarantee: 500 Mbit/s", "function: [[1, 1 Gbit/s], [500, 1 Gbit/s], [600, 3 Gbit/s]]")
+    rows = "isp2 + ag,out,hrss,exam,2 Gbit/s\nisp2,out,hrss,exam,2 Gbit/s\nisp2,out,finance,forum,3 Gbit/s\n"
+    got = [(one["application"], one["allocation_bps"]) for one in divided(tmp_path, rows, policy)["flows"]]
+    assert got == [
+        ("exam", pytest.approx(500e6 + 10e6 * 500 / 21, abs=2)),
+        ("exam", pytest.approx(500e6 + 10e6 * 500 / 21, abs=2)),
+        ("forum", pytest.approx(500e6 + 1e6 * 500 / 21, abs=2)),
+    ]
+
+
+def test_a_guarantee_that_is_not_lent_stays_idle(tmp_path):
+    """Whether its owner sends less, or nothing at all; the others get the rest."""
+    policy = POLICY.replace("guarantee: 500 Mbit/s", "guarantee: 500 Mbit/s, no_lend: true")
+    for rows in (
+        "isp2,out,hrss,exam,100 Mbit/s\nisp2,out,finance,forum,3 Gbit/s\n",
+        "isp2,out,finance,forum,3 Gbit/s\n",
+    ):
+        network = divided(tmp_path, rows, policy)
+        got = {
+            one["application"]: one["allocation_bps"] for one in network["flows"] if one["crosses"][0]["link"] == "isp2"
+        }
+        assert got == {"exam": 500_000_000, "forum": 1_500_000_000}
+
+
+def test_terms_of_inner_nodes_are_named(tmp_path):
+    """Each with its line: a weight here; what says nothing but its importance is no warning."""
+    demands, _ = parse_demand(HEADER + "isp2 + ag,out,hrss,exam,3 Gbit/s\n", "d.csv", registry())
+    path = write(tmp_path, POLICY)
+    crossing = divide_network(load_policies([path], registry()), registry(), demands, AT)
+    assert [str(one).removeprefix(str(path)) for one in not_considered(crossing)] == [
+        f":7:5: hrss on {link}: of it these do not count network-wide: weight - what is below it has its own terms "
+        "there; say them at the applications"
+        for link in ("isp2", "ag")
+    ]
 
 
 @pytest.mark.parametrize(
