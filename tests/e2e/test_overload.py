@@ -127,7 +127,7 @@ def test_overload_degrades_by_design(tmp_path: Path, stretches: int) -> None:
         f"delays {sorted(watch.delays)[-3:]}; resident {before / MEBIBYTE:.0f} -> {max(watch.rss) / MEBIBYTE:.0f} MiB"
     )
     assert sum(outcome.values()) + drops == sent
-    assert outcome["processed"] < sent / 2, "the load was no overload"
+    assert outcome["processed"] < 0.9 * sent, "the load was no overload"
     assert outcome["shed"] > 0
 
     # by agent: what was received and what its sequence numbers say is missing
