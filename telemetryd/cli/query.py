@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from telemetryd.cli import query_calibrated
+from telemetryd.cli import query_calibrated, query_pooled
 from telemetryd.cli.query_counters import components, demands, interfaces, queues
 from telemetryd.cli.query_options import (
     Application,
@@ -71,6 +71,13 @@ def top(
     link: Link = None,
     direction: DirectionName = None,
     calibrated: Calibrated = False,
+    pooled: Annotated[
+        bool, typer.Option("--pooled", help="Take the samples of both ends of each link's cable; needs --registry.")
+    ] = False,
+    registry: Annotated[
+        Path | None,
+        typer.Option("--registry", envvar="TELEMETRYD_REGISTRY", help="Directory of the registry.", show_default=False),
+    ] = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
@@ -79,6 +86,9 @@ def top(
     from telemetryd.store import query
 
     question = Question(store, table, from_time, to_time, tz, department, peer_department, application, link, direction)
+    if pooled:
+        query_pooled.top(question, _words(by), registry, n, output.Format.of(as_json, as_csv), calibrated)
+        return
     if calibrated:
         query_calibrated.top(question, _words(by), n, output.Format.of(as_json, as_csv))
         return
