@@ -152,6 +152,8 @@ def is_right(flat: Flat) -> bool:
         if way.endswith("/cir") and value > flat.get(path.removesuffix("cir") + "pir", value):
             return False
         if way.endswith("child-scheduler"):
+            if flat.get(path.replace("child-scheduler", "output-type"), "SCHEDULER") != "SCHEDULER":
+                return False
             below.setdefault(path[len(POLICIES) + 6 : path.index("]")], set()).add(value)
     return all(levels(one, below, 8) for one in below)
 
