@@ -68,6 +68,11 @@ class AgentProcess:
             assert time.monotonic() < end, f"no {event!r} in the log:\n" + "".join(self.stderr)
             time.sleep(0.02)
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal."""
         self._process.send_signal(number)

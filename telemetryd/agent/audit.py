@@ -59,6 +59,11 @@ class Audit:
         self._log = Log("audit")
         self.failure = ""
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is a file."""
+        return self._chain is not None
+
     async def note(
         self,
         caller: Caller,
@@ -71,7 +76,7 @@ class Audit:
         outcome = "OK"
         if failure is not None:
             outcome = failure.status.name if isinstance(failure, RefusedError) else "UNAVAILABLE"
-        self._log.info(what, by=caller.name, outcome=outcome, leaves=len(rows))
+        self._log.info(what, by=caller.name, outcome=outcome)
         if self._chain is None:
             return
         record: dict[str, Any] = {

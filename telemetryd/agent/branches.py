@@ -14,27 +14,29 @@ from telemetryd.agent.types import Type
 _NOTHING: Mapping[str, Value] = {}
 
 
-class _Source(NamedTuple):
-    """Where the value of a leaf comes from: a way into the configuration, or one into the state."""
+class _Goal(NamedTuple):
+    """A leaf that has the value of a configured one: its position, and what puts its module before an identity."""
 
-    configured: str
-    state: str
+    position: int
     qualifier: Type | None
 
 
 @cache
-def _sources(node: ListNode) -> tuple[_Source, ...]:
-    found = []
-    for leaf, twin in zip(node.leaves, node.sources, strict=True):
-        if leaf.role is Role.KEY:
-            source = _Source(f"config/{leaf.way}", "", None)
-        elif leaf.role is Role.CONFIG:
-            source = _Source(leaf.way, "", leaf.type)
-        else:
-            source = _Source(twin, leaf.way, node.by_way[twin].type if twin else None)
-        has_modules = source.qualifier is not None and any(source.qualifier.names.values())
-        found.append(source if has_modules else source._replace(qualifier=None))
-    return tuple(found)
+def _goals(node: ListNode) -> dict[str, tuple[_Goal, ...]]:
+    """Return for each way into the configuration which leaves have its value."""
+    found: dict[str, list[_Goal]] = {}
+    for position, (leaf, twin) in enumerate(zip(node.leaves, node.sources, strict=True)):
+        way = f"config/{leaf.way}" if leaf.role is Role.KEY else leaf.way if leaf.role is Role.CONFIG else twin
+        if way in node.by_way:
+            type_ = node.by_way[way].type
+            has_modules = type_ is not None and any(type_.names.values())
+            found.setdefault(way, []).append(_Goal(position, type_ if has_modules else None))
+    return {way: tuple(goals) for way, goals in found.items()}
+
+
+@cache
+def _positions(node: ListNode) -> dict[str, int]:
+    return {leaf.way: position for position, leaf in enumerate(node.leaves)}
 
 
 def branch_of(node: ListNode, elems: Elems, values: Values, state: Mapping[str, Value] = _NOTHING) -> Branch:
@@ -47,17 +49,17 @@ def branch_of(node: ListNode, elems: Elems, values: Values, state: Mapping[str, 
     state:
         Leaves of state that are there without configuration, or with another value than it; by ways.
     """
-    result: list[Value | None] = []
-    for configured, own, qualifier in _sources(node):
-        value = state.get(own) if own else None
-        if value is None and configured:
-            value = values.get(configured)
-        if qualifier is not None and isinstance(value, str):
-            value = qualifier.qualified(value)
-        result.append(value)
+    result: list[Value | None] = [None] * len(node.leaves)
+    goals = _goals(node)
+    for way, value in values.items():
+        for position, qualifier in goals[way]:
+            result[position] = value if qualifier is None or not isinstance(value, str) else qualifier.qualified(value)
+    positions = _positions(node)
+    for way, value in state.items():
+        result[positions[way]] = value
     twin = node.by_way.get(f"state/{node.keys[0]}")
     if not values and twin is not None:
         # The target alone has made it. Its key is no configuration: who reads that shall be able to write it back.
         key = elems[-1].keys[0][1]
-        result[node.leaves.index(twin)] = int(key) if twin.kind is Kind.UINT else key
+        result[positions[twin.way]] = int(key) if twin.kind is Kind.UINT else key
     return Branch(node, elems, tuple(result))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any, Final
 
 from telemetryd.agent.datastore import Entry
@@ -15,6 +14,8 @@ from telemetryd.proto import gnmi_pb2
 
 #: Scalars that a leaf's value may come as; the others have no place in the models.
 _SCALARS: Final = ("string_val", "uint_val", "bool_val")
+
+_NO_OBJECT: Final = "has leaves below it: its value has to be a JSON object"
 
 Written = dict[str, Entry]
 
@@ -72,13 +73,13 @@ class _Reader:
     def prepare(self, place: Place) -> None:
         """Make the entries on the way to a place."""
         for within in place.entries:
-            node = within.node.list
-            assert node is not None
-            entry = Entry(node, within.path, within.list_path, within.elems)
-            twin = node.by_way.get(f"config/{node.keys[0]}")
-            if twin is not None and twin.type is not None:
-                entry.values[twin.way] = twin.type.read_key(within.key)
-            self.written.setdefault(within.path, entry)
+            if within.path not in self.written:
+                node = within.node.list
+                assert node is not None
+                entry = self.written[within.path] = Entry(node, within.path, within.list_path, within.elems)
+                twin = node.key
+                if twin is not None and twin.type is not None:
+                    entry.values[twin.way] = twin.type.read_key(within.key)
 
     def put(self, place: Place, value: Any) -> None:
         """Read the value of a node."""
@@ -97,8 +98,11 @@ class _Reader:
     def _object(self, place: Place, node: Node, value: Any) -> None:
         """Read the members of a container, or of an entry, that belong to one entry."""
         if not isinstance(value, dict):
-            raise refused(_at(place, node), "has leaves below it: its value has to be a JSON object")
+            raise refused(_at(place, node), _NO_OBJECT)
         entry = self.written.get(place.owner)
+        self._members(place, node, value, entry)
+
+    def _members(self, place: Place, node: Node, value: dict[str, Any], entry: Entry | None) -> None:
         below = node.below
         for name, member in value.items():
             child = below.get(name) or self._named(place, node, name)
@@ -108,8 +112,10 @@ class _Reader:
                 self._leaf(entry, child.leaf, member, None)
             elif child.list is not None:
                 self._list(place, child, member)
-            elif member != {}:
-                self._object(place, child, member)
+            elif isinstance(member, dict):
+                self._members(place, child, member, entry)
+            else:
+                raise refused(_at(place, child), _NO_OBJECT)
 
     def _named(self, place: Place, node: Node, name: str) -> Node:
         """Return a node by its name with its module's."""
@@ -123,12 +129,14 @@ class _Reader:
         if not isinstance(value, list):
             raise refused(_at(place, node), "is a list: its value has to be a JSON array")
         assert node.list is not None
-        name = node.list.keys[0]
+        name, where = node.list.keys[0], _at(place, node)
+        qualified = f"{self._model.module_of(node.names)}:{name}"
         seen = set()
         for one in value:
-            if not isinstance(one, dict) or (key := _key(one, name, self._model.module_of(node.names))) is None:
-                raise refused(_at(place, node), f'an entry has no "{name}", which is its key')
-            entered = place.enter(node, key_of(node, key, self.form, _at(place, node)))
+            key = (one.get(name) if name in one else one.get(qualified)) if isinstance(one, dict) else None
+            if key is None:
+                raise refused(where, f'an entry has no "{name}", which is its key')
+            entered = place.enter(node, key_of(node, key, self.form, where))
             if entered.owner in seen:
                 raise refused(entered, "is there twice")
             seen.add(entered.owner)
@@ -146,7 +154,7 @@ class _Reader:
         except BadValueError as error:
             raise refused(where or f"{entry.path}/{leaf.way}", str(error)) from None
         own = entry.values.get(leaf.way)
-        if own is not None and own != read and leaf.way == f"config/{entry.node.keys[0]}":
+        if own is not None and own != read and leaf is entry.node.key:
             raise refused(where or f"{entry.path}/{leaf.way}", f'{read} is not the key of its entry, "{own}"')
         entry.values[leaf.way] = read
 
@@ -172,11 +180,6 @@ def _same_key(entry: Entry, leaf: Leaf, read: Value) -> None:
     own = dict(entry.elems[-1].keys)[leaf.way]
     if str(read).rpartition(":")[2] != own.rpartition(":")[2]:
         raise BadValueError(f'{read} is not the key of its entry, "{own}"')
-
-
-def _key(entry: Mapping[str, Any], name: str, module: str) -> Any:
-    found = entry.get(name)
-    return entry.get(f"{module}:{name}") if found is None else found
 
 
 def _at(place: Place, node: Node) -> str:

@@ -97,6 +97,11 @@ class ListNode:
         return {leaf.way: leaf for leaf in self.leaves}
 
     @cached_property
+    def key(self) -> Leaf | None:
+        """The configured leaf that has the value of its key."""
+        return self.by_way.get(f"config/{self.keys[0]}")
+
+    @cached_property
     def sources(self) -> tuple[str, ...]:
         """For each leaf: the way to the configuration that is its value too, "" for what no configuration gives."""
         found = []

@@ -97,7 +97,7 @@ def key_of(node: Node, value: object, form: Form, where: str) -> str:
     """
     assert node.list is not None
     name = node.list.keys[0]
-    twin = node.list.by_way.get(f"config/{name}")
+    twin = node.list.key
     if twin is None or twin.type is None:
         return str(value)
     try:

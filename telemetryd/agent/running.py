@@ -280,7 +280,7 @@ class Running:
                 undo = {path: None if old is None else old.values for path, old in store.touched().items()}
                 pending = Pending(request.commit.id, caller.name, seconds, boot_s() + seconds, boot_id(), undo)
             before, after = store.leaves_before(), store.leaves()
-            rows = [(path, before.get(path), after.get(path)) for path in changed]
+            rows = [(path, before.get(path), after.get(path)) for path in changed] if self.audit.is_kept else []
             if changed:
                 await self._realise(before, after, changed)
             if changed or pending is not None:

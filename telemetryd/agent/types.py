@@ -91,7 +91,7 @@ class Type:
         return f"{module}:{value}" if module else value
 
     def _number(self, value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool):
+        if type(value) is not int:
             raise BadValueError(f"{_shown(value)} is no whole number")
         if not self.low <= value <= self.high:
             raise BadValueError(f"{value} is not in {self.low}..{self.high}")
@@ -119,8 +119,10 @@ class Type:
         return name
 
     def _union(self, value: Any) -> Scalar:
-        if not isinstance(value, str):
+        if isinstance(value, int):
             return self._number(value)
+        if not isinstance(value, str):
+            raise BadValueError(f"{_shown(value)} is neither a number nor a text")
         if _DECIMAL.fullmatch(value):
             return self._number(int(value))
         if value.rpartition(":")[2] in self.names:

@@ -30,8 +30,8 @@ def read(program: Path, agent: AgentProcess, path: str, encoding: str = "json_ie
     return value
 
 
-def test_gnmic(gnmic: Path, tmp_path: Path) -> None:  # noqa: F811 - the fixture
-    """It replaces, reads, updates, unites and deletes; a refusal reaches its user; what it reads it can write back."""
+def test_gnmic(gnmic: Path, tmp_path: Path) -> None:
+    """It replaces, reads, updates, unites and deletes; refusals reach its user; what it reads it can write back."""
     file = tmp_path / "qos.json"
     file.write_text(json.dumps(tree()))
     with AgentProcess("--insecure", "--qos", "memory", "--allow-set") as agent:
@@ -40,7 +40,15 @@ def test_gnmic(gnmic: Path, tmp_path: Path) -> None:  # noqa: F811 - the fixture
         assert [one["operation"] for one in answer["results"]] == ["REPLACE"]
         whole = read(gnmic, agent, "/qos")
         assert read(gnmic, agent, CIR) in (5_000_000, "5000000")
-        ok(gnmic, agent, "set", "--update", f"{CIR}:::uint:::6000000", "--update", f"{QUEUE}/config/queue-id:::uint:::3")
+        ok(
+            gnmic,
+            agent,
+            "set",
+            "--update",
+            f"{CIR}:::uint:::6000000",
+            "--update",
+            f"{QUEUE}/config/queue-id:::uint:::3",
+        )
         assert read(gnmic, agent, CIR) in (6_000_000, "6000000")
         refused = run(gnmic, agent, "set", "--update", f"{CIR}:::int:::1")
         assert refused.returncode != 0 and "int_val" in refused.stderr
