@@ -32,7 +32,7 @@ from telemetryd.aggregate.skew import Skew
 from telemetryd.component import Component, wait
 from telemetryd.counter_windows import CounterWindow
 from telemetryd.errors import StoreError
-from telemetryd.ingest.gnmi.counters import EVERYTHING, IFINDEX, OPER_STATUS, CounterPaths, is_up, speed_of
+from telemetryd.ingest.gnmi.counters import BUNDLE, EVERYTHING, IFINDEX, OPER_STATUS, CounterPaths, is_up, speed_of
 from telemetryd.ingest.gnmi.paths import PathTable
 from telemetryd.observe.health import Health, degraded
 from telemetryd.observe.log import Log
@@ -49,6 +49,8 @@ HOLD_INTERVALS: Final = 2.5
 LONGEST_HOLD_NS: Final = 1_800_000_000_000
 #: Entities of targets, as multiples of the feeds, among which those of targets that have left are looked for.
 MOST_STALE: Final = 4
+#: Members of bundles that health names; the others are counted.
+NAMED: Final = 4
 #: Batches of counters samples that wait for a turn; beyond it the oldest are lost, counted.
 WAITING: Final = 256
 
@@ -210,12 +212,16 @@ class Counting(Component):
         )
 
     def health(self) -> Health:
-        """Degraded where there are more interfaces than there may be, or samples were lost."""
+        """Degraded where bundles differ from the registry, or there is too much of something, or samples were lost."""
         reasons = []
         if refused := self._feeds.refused + self._components.refused:
             reasons.append(
                 f"{refused:,} readings of more interfaces, queues and components than a device, or all, may have"
             )
+        strays = self._feeds.strays()
+        reasons += strays[:NAMED]
+        if len(strays) > NAMED:
+            reasons.append(f"{len(strays) - NAMED} more members of bundles differ from the registry")
         if self._lost_samples:
             reasons.append(f"{self._lost_samples:,} counters samples were lost since the start: the loop was busy")
         return degraded(*reasons)
@@ -250,6 +256,8 @@ class Counting(Component):
         elif leaf == IFINDEX:
             if isinstance(value, int) and not isinstance(value, bool):
                 self._feeds.say_index(self._feeds[feed].device, str(self._feeds[feed].port), value)
+        elif leaf == BUNDLE:
+            self._feeds.say_bundle(feed, value if isinstance(value, str) else "")
         else:
             self._feeds.say_speed(feed, speed_of(value))
             self._with_speed = 0

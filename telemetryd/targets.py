@@ -29,6 +29,10 @@ STATE_PATHS: Final = (
     "/interfaces/interface[name=*]/ethernet/state/port-speed",
 )
 QUEUES_PATH: Final = "/qos/interfaces/interface[interface-id=*]/output/queues/queue[name=*]/state"
+BUNDLE_PATHS: Final = (
+    "/interfaces/interface[name=*]/ethernet/state/aggregate-id",
+    "/lacp/interfaces/interface[name=*]/members/member[interface=*]/state/interface",
+)
 COMPONENT_PATHS: Final = (
     "/components/component[name=*]/state/temperature",
     "/components/component[name=*]/cpu/utilization/state",
@@ -132,7 +136,10 @@ def _plan(settings: GnmiSettings, target: GnmiTarget, device: Device, place: Pat
         tuple(_subscription(one, sample_ns, (*asked_place, i)) for i, one in enumerate(asked))
         if asked
         else _default(
-            sample_ns, _chosen(target.queues, settings.queues), _chosen(target.components, settings.components)
+            sample_ns,
+            _chosen(target.queues, settings.queues),
+            _chosen(target.components, settings.components),
+            _chosen(target.bundles, settings.bundles),
         )
     )
     endpoint = Endpoint(
@@ -215,7 +222,7 @@ def _subscription(one: GnmiSubscription, sample_ns: int, place: PathInData) -> S
     )
 
 
-def _default(sample_ns: int, has_queues: bool, has_components: bool) -> tuple[Subscription, ...]:
+def _default(sample_ns: int, has_queues: bool, has_components: bool, has_bundles: bool) -> tuple[Subscription, ...]:
     """Return what is subscribed to where nobody says otherwise, the counters first."""
     from telemetryd.ingest.gnmi.path import parse
     from telemetryd.ingest.gnmi.subscription import Mode, Subscription
@@ -225,5 +232,8 @@ def _default(sample_ns: int, has_queues: bool, has_components: bool) -> tuple[Su
     sampled += [(path, max(sample_ns, COMPONENTS_NS)) for path in COMPONENT_PATHS] if has_components else []
     return (
         *(Subscription(parse(path), Mode.SAMPLE, every_ns) for path, every_ns in sampled),
-        *(Subscription(parse(path), Mode.ON_CHANGE, 0) for path in STATE_PATHS),
+        *(
+            Subscription(parse(path), Mode.ON_CHANGE, 0)
+            for path in (*STATE_PATHS, *(BUNDLE_PATHS if has_bundles else ()))
+        ),
     )

@@ -40,12 +40,15 @@ class Ports:
         (device, name) -> speed, where it is given.
     corrections:
         Device -> octets that each packet has more at layer 2 with FCS than the device's counters count.
+    bundles:
+        (device, name) -> the bundle that it is a member of.
     """
 
     agents: dict[str, str] = field(default_factory=dict)
     by_index: dict[tuple[str, int], str] = field(default_factory=dict)
     speeds_bps: dict[tuple[str, str], float] = field(default_factory=dict)
     corrections: dict[str, int] = field(default_factory=dict)
+    bundles: dict[tuple[str, str], str] = field(default_factory=dict)
     names: frozenset[tuple[str, str]] = frozenset()
 
 
@@ -62,6 +65,7 @@ def ports_of(registry: Registry) -> Ports:
             for device in registry.devices
             if device.profile in profiles and (octets := profiles[device.profile].counters_octets_correction)
         },
+        bundles={(device, port.name): port.bundle for device, port in ports if port.bundle is not None},
         names=frozenset((device, port.name) for device, port in ports),
     )
 
@@ -99,6 +103,7 @@ class Feeds:
         self._of_device: Counter[tuple[CounterSource, str]] = Counter()
         self._index_of: dict[tuple[str, str], int] = {}  # as devices say: (device, name by gNMI) -> ifIndex
         self._name_of: dict[tuple[str, int], str] = {}
+        self._bundle_of: dict[tuple[str, str], str] = {}  # as devices say, by the registry's name of the interface
         self._said_bps = np.zeros(64)
         self._up = np.full(64, UNKNOWN_STATE, np.uint8)
         self._sources: NDArray[np.uint8] | None = None  # until there is a new feed
@@ -150,6 +155,18 @@ class Feeds:
         if self._index_of.get((device, name)) != index:
             self._index_of[device, name], self._name_of[device, index] = index, name
             self._codes = None
+
+    def say_bundle(self, number: int, bundle: str) -> None:
+        """Note which bundle a device says that an interface is a member of; empty for none."""
+        self._bundle_of[self.interface(self._feeds[number])] = bundle
+
+    def strays(self) -> list[str]:
+        """Return the members of bundles that devices tell otherwise than the registry, in words."""
+        return [
+            f"{device}/{name} is in {bundle or 'no bundle'} by the device, in {known or 'none'} by the registry"
+            for (device, name), bundle in sorted(self._bundle_of.items())
+            if (device, name) in self._ports.names and (known := self._ports.bundles.get((device, name), "")) != bundle
+        ]
 
     def say_speed(self, number: int, speed_bps: float) -> None:
         """Note the speed that a device says; 0 for unknown."""

@@ -94,6 +94,7 @@ class GnmiTarget(Section):
     sample_interval: Interval | None = Field(None, description="How often counters are sampled.")
     queues: bool | None = Field(None, description="Whether counters of QoS queues are subscribed to.")
     components: bool | None = Field(None, description="Whether temperature and processor are subscribed to.")
+    bundles: bool | None = Field(None, description="Whether members of bundles (LAG) are subscribed to.")
     times: Times | None = Field(None, description="Whose time stamps counters are measured by.")
     counter_bits: CounterBits | None = Field(None, description="Where the target's counters wrap.")
     insecure: bool = Field(False, description="Talk without TLS, passwords included; it is logged.")
@@ -133,6 +134,9 @@ class GnmiSettings(Section):
     sample_interval: Interval = Field(10 * SECOND_NS, description="How often counters are sampled.")
     queues: bool = Field(False, description="Whether counters of QoS queues are subscribed to.")
     components: bool = Field(False, description="Whether temperature and processor are subscribed to, once a minute.")
+    bundles: bool = Field(
+        False, description="Whether members of bundles (LAG) are subscribed to, to be held against the registry."
+    )
     times: Times = Field("device", description="Whose time stamps counters are measured by: the target's, or ours.")
     counter_bits: CounterBits = Field(64, description="Where counters wrap; 32 for old devices.")
     insecure: bool = Field(False, description="Talk without TLS, passwords included; it is logged.")

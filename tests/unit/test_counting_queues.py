@@ -190,3 +190,25 @@ def test_series_of_queues_and_components(tmp_path: Path) -> None:
     assert point.tags == {"device": "CR01", "component": "PSU 1", "span": "10s"}
     assert point.fields["temperature"] == point.fields["temperature_largest"] == 30.0
     assert "cpu" not in point.fields and point.fields["cpu_readings"] == 0
+
+
+def test_bundles_are_held_against_the_registry(tmp_path: Path) -> None:
+    """A member that the registry does not know, or knows of another bundle, is named; one that agrees is not."""
+    interface, member = (
+        "/interfaces/interface[name={}]/ethernet/state/aggregate-id",
+        "/members/member[interface=member]",
+    )
+    lacp = "/lacp/interfaces/interface[name={}]" + member + "/state/interface"
+    story = Story(tmp_path)
+    story.leaves(
+        0,
+        update(lacp.format("po9"), string_val="member"),
+        update(interface.format("exit"), string_val="bundle"),
+        update(interface.format("unheard"), string_val="bundle"),
+    )
+    assert story.counting.health().reasons == (
+        "CR01/exit is in bundle by the device, in none by the registry",
+        "CR01/member is in po9 by the device, in bundle by the registry",
+    )
+    story.leaves(1, update(lacp.format("bundle"), string_val="member"), update(interface.format("exit"), string_val=""))
+    assert story.counting.health().reasons == ()

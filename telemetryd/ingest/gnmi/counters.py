@@ -20,7 +20,7 @@ from telemetryd.ingest.gnmi.paths import PathTable
 from telemetryd.schema import GAUGE_KINDS, Counter, Gauge, UpdateBatch, ValueKind
 
 #: Leaves that are no counters, after the last Counter.
-OPER_STATUS, IFINDEX, PORT_SPEED = 64, 65, 66
+OPER_STATUS, IFINDEX, PORT_SPEED, BUNDLE = 64, 65, 66, 67
 #: Gauges of components begin here: each has a leaf of the moment, and after it one of an average.
 GAUGES: Final = 96
 NOTHING, NEW = 254, 255
@@ -46,6 +46,7 @@ _OF_INTERFACE: Final[dict[tuple[str, ...], int]] = {
     ("state", "oper-status"): OPER_STATUS,
     ("state", "ifindex"): IFINDEX,
     ("ethernet", "state", "port-speed"): PORT_SPEED,
+    ("ethernet", "state", "aggregate-id"): BUNDLE,
 }
 #: The same below a queue.
 _OF_QUEUE: Final[dict[tuple[str, ...], int]] = {
@@ -68,6 +69,8 @@ _OF_CPU: Final[dict[tuple[str, ...], int]] = {
 }
 _COMPONENT: Final = ("components", "component")
 _CPU: Final = ("system", "cpus", "cpu")
+#: A member of a bundle by LACP: which of the bundle is in the path.
+_MEMBER: Final = ("lacp", "interfaces", "interface", "members", "member", "state", "interface")
 #: What no sensor says.
 MOST_OF_GAUGE: Final = 1e9
 _STATES: Final = {aliases.OPER_STATUS: OPER_STATUS, aliases.IFINDEX: IFINDEX}
@@ -129,6 +132,7 @@ class CounterPaths:
         self._leaf = np.full(1024, NEW, np.uint8)
         self._entity = np.zeros(1024, np.int64)
         self._deleted: dict[int, int] = {}
+        self._bundles: dict[int, str] = {}  # of paths that are of a member of one
 
     def read(self, batch: UpdateBatch) -> Told:
         """Return what the rows of a batch say; nothing of the batch is kept."""
@@ -147,9 +151,10 @@ class CounterPaths:
         }
         told = Told({name: column[:0] for name, column in found.items()}, found)
         told.unusable = int(len(chosen) - is_usable.sum())
-        is_state = (leaf >= OPER_STATUS) & (leaf <= PORT_SPEED) & (kind < ValueKind.DELETE)
+        is_state = (leaf >= OPER_STATUS) & (leaf <= BUNDLE) & (kind < ValueKind.DELETE)
         for row in np.flatnonzero(is_state).tolist():
-            told.states.append((int(rows["target"][row]), int(entity[row]), int(leaf[row]), batch.value(row)))
+            said = self._bundles.get(int(rows["path"][row])) or batch.value(row)
+            told.states.append((int(rows["target"][row]), int(entity[row]), int(leaf[row]), said))
         is_gauge = (leaf >= GAUGES) & (leaf < GAUGES + len(_OF_COMPONENT)) & (kind < ValueKind.DELETE)
         if is_gauge.any():
             self._read_gauges(told, rows, np.flatnonzero(is_gauge), leaf, entity)
@@ -209,7 +214,10 @@ class CounterPaths:
         leaf = self._leaf[numbers]
         if (is_new := leaf == NEW).any():
             for number in np.unique(numbers[is_new]).tolist():
-                found = _place(self._paths.place(number).path)
+                path = self._paths.place(number).path
+                found = _place(path)
+                if found is not None and path.elems[0].name == _MEMBER[0]:
+                    self._bundles[number] = _key(path.elems[2])
                 self._leaf[number], self._entity[number] = (
                     (NOTHING, 0)
                     if found is None
@@ -264,6 +272,8 @@ def _place(path: Path) -> tuple[int, Entity] | None:
         return leaf, Entity(_key(elems[2]), _key(elems[5]))
     if names[:2] == _COMPONENT and (leaf := _OF_COMPONENT.get(names[2:])) is not None and _key(elems[1]):
         return leaf, Entity("", component=_key(elems[1]))
+    if names == _MEMBER and _key(elems[2]) and _key(elems[4]):
+        return BUNDLE, Entity(_key(elems[4]))
     if names[:3] == _CPU and (leaf := _OF_CPU.get(names[3:])) is not None and _key(elems[2]):
         return leaf, Entity("", component=f"cpu {_key(elems[2])}")
     return _native_place(elems, names)
