@@ -94,7 +94,8 @@ class Generator:
     def _policy(self, leaves: Tree, policy: str, capacity: int, queues: list[str], random: Random, depth: int) -> None:
         """Add a policy whose rates fit: of nodes with two rates, or of strict and weighted queues."""
         if random.random() < 0.25:
-            self._shared(leaves, policy, queues[: random.randint(1, 6)], random)
+            # Strict ones below others would need more priorities than HTB has.
+            self._shared(leaves, policy, queues[: random.randint(1, 6)], random, has_strict=depth == 0)
             return
         count = random.randint(1, 4)
         is_explicit = random.random() < 0.5
@@ -113,9 +114,9 @@ class Generator:
             if not queues:
                 break
 
-    def _shared(self, leaves: Tree, policy: str, queues: list[str], random: Random) -> None:
+    def _shared(self, leaves: Tree, policy: str, queues: list[str], random: Random, *, has_strict: bool) -> None:
         leaves[f"{POLICY}[name={policy}]/config/name"] = policy
-        cut = random.randint(0, len(queues))
+        cut = random.randint(0, len(queues)) if has_strict else 0
         for sequence, members in ((1, queues[:cut]), (2, queues[cut:])):
             if not members:
                 continue

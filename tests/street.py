@@ -91,11 +91,12 @@ class Street:
         self._processes.append(process)
         return process
 
-    def pipe(self, where: str, text: str, *command: str) -> None:
-        """Run a command that reads a text."""
+    def pipe(self, where: str, text: str, *command: str) -> str:
+        """Run a command that reads a text; return its stdout."""
         whole = ["ip", "netns", "exec", self.name[where], *command]
         done = subprocess.run(whole, input=text, text=True, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr
+        return done.stdout
 
     @contextmanager
     def inside(self, where: str = "g") -> Iterator[None]:

@@ -162,9 +162,9 @@ def test_drift_is_found_and_put_right() -> None:
                     tree = next(tree for tree in kernel._compilation.trees.values() if tree.direction == "output")
                     line = ["tc", "-n", name, "class", "change", "dev", tree.device, "parent", "1:1", "classid", "1:2"]
                     run(*line, "htb", "rate", "7mbit")
-                    run("ip", "netns", "exec", name, "nft", "flush", "chain", "inet", "telemetryd", "classify")
+                    run("ip", "netns", "exec", name, "nft", "flush", "chain", "ip", "telemetryd", "classify")
                     found = await kernel.look()
-                    assert found == (f"{tree.device} class 2", "inet chain classify")
+                    assert found == (f"{tree.device} class 2", "ip chain classify")
                     deletes, updates = difference(leaves, generator.next())
                     await one.set(*deletes, update=updates)
                     assert await kernel.look() == ()

@@ -17,7 +17,7 @@ from telemetryd.agent.qos.rules import Table, script
 from telemetryd.errors import TelemetrydError
 
 #: Families that we have tables in.
-FAMILIES: Final = ("inet", "netdev")
+FAMILIES: Final = ("ip", "ip6", "netdev")
 _IFB: Final = "td-"
 _ALIAS: Final = "telemetryd: input of "
 

@@ -2,15 +2,19 @@
 
 Terms that follow each other and look at the same things make a *run*. What a run has at one end becomes a map from
 addresses to a number that stands for the places an address is in (its *mark*), kept in the packet's priority; then
-mark . protocol . port gives the class. Where terms look at both ends, the end with the port leads to a chain for the
-places there, and the other end has the mark:
+mark . protocol . port gives the class. Places of few addresses need no mark: the address itself is looked up.
 
     ip daddr -> mark                              load
     mark . protocol . port -> class, done         find      (one port; ranges beside it)
     mark . protocol -> class, done                find
     mark -> class, done                           find
 
+Where terms look at both ends, one end has the mark. The other one is an address of the key, or, where its places are
+large, leads to a chain for them:
+
     ip saddr -> mark                              load
+    mark . ip daddr . protocol . port -> class    find
+
     ip daddr -> a chain for the places            jump
         mark . protocol . port -> class, done     find
 
@@ -37,7 +41,8 @@ _MARK_COUNT: Final = 1 << 24
 #: Rules of their own and elements that a classifier may need.
 MOST_RULES: Final = 4096
 MOST_ELEMENTS: Final = 1_000_000
-_ANY_PORT: Final = (0, 0xFFFF)
+#: Places of so many addresses at most are looked up address by address.
+FEW_ADDRESSES: Final = 16
 
 Marks = dict[str, int]
 
@@ -107,7 +112,13 @@ class _Compiler:
 
     def compile(self) -> Program:
         runs = list(_runs(self._classifier.terms))
-        wanted = [(end, _places(run, end)) for _, run in runs for end in ("source", "destination")]
+        wanted = [
+            (end, _places(run, end))
+            for shape, run in runs
+            if shape is not None
+            for end in ("source", "destination")
+            if not (shape.end == end and self._has_few(run, end))
+        ]
         # Runs whose places are among those of another one share its map.
         self._groups = sorted({one for one in wanted if one[1]}, key=lambda one: -len(one[1]))
         for i, (shape, run) in enumerate(runs):
@@ -115,9 +126,12 @@ class _Compiler:
                 for term in run:
                     self._rule(term)
             elif not shape.end:
-                self._find(self._name, f"{self._name}-{i}", [(0, run)], shape, ())
+                self._find(self._name, f"{self._name}-{i}", [("", run)], shape, ())
             elif shape.end == "both":
                 self._both(f"{self._name}-{i}", run, shape)
+            elif self._has_few(run, shape.end):
+                held = self._by_address(run, shape.end)
+                self._find(self._name, f"{self._name}-{i}", held, shape, (self._field(shape.end),))
             else:
                 marks = self._load(shape.end, _places(run, shape.end))
                 held = _by_signature(run, shape.end, marks)
@@ -161,10 +175,37 @@ class _Compiler:
             marks[signature] = _MARKS | value
         return marks
 
+    def _has_few(self, run: Iterable[Term], end: str) -> bool:
+        """Tell whether the places at an end are small enough to be looked up address by address."""
+        return all(
+            sum(last - first + 1 for first, last in self._classifier.places[place]) <= FEW_ADDRESSES
+            for place in _places(run, end)
+        )
+
+    def _by_address(self, run: Iterable[Term], end: str) -> Iterator[tuple[str, list[Term]]]:
+        """Yield for each address at an end its terms, in order."""
+        found: dict[int, list[Term]] = {}
+        for term in run:
+            for first, last in self._classifier.places[_place(term, end)]:
+                for address in range(first, last + 1):
+                    found.setdefault(address, []).append(term)
+        for address, own in found.items():
+            yield self._span(address, address), own
+
     def _both(self, name: str, run: Sequence[Term], shape: _Shape) -> None:
         near = shape.ports or "destination"
-        far = "source" if near == "destination" else "destination"
+        if not self._has_few(run, near) and self._has_few(run, _OTHER[near]):
+            near = _OTHER[near]
+        far = _OTHER[near]
         marks = self._load(far, _places(run, far))
+        if self._has_few(run, near):
+            held = (
+                (f"{mark} . {address}", own)
+                for mark, terms in _by_signature(run, far, marks)
+                for address, own in self._by_address(terms, near)
+            )
+            self._find(self._name, name, held, shape, ("meta priority", self._field(near)))
+            return
         by_place: dict[str, list[Term]] = {}
         for term in run:
             by_place.setdefault(_place(term, near), []).append(term)
@@ -184,22 +225,22 @@ class _Compiler:
         self,
         chain: str,
         name: str,
-        held: Iterable[tuple[int, Sequence[Term]]],
+        held: Iterable[tuple[str, Sequence[Term]]],
         shape: _Shape,
         first: tuple[str, ...],
     ) -> None:
-        """Add the look-ups of terms, by the mark of where they are (0 and no first field: anywhere)."""
-        by_dscp: dict[int | None, list[tuple[int, Sequence[Term]]]] = {}
-        for mark, terms in held:
+        """Add the look-ups of terms, by the fields and the text of where they are (nothing: anywhere)."""
+        by_dscp: dict[int | None, list[tuple[str, Sequence[Term]]]] = {}
+        for where, terms in held:
             if not shape.has_dscp:
-                by_dscp.setdefault(None, []).append((mark, terms))
+                by_dscp.setdefault(None, []).append((where, terms))
                 continue
             for value in sorted({value for term in terms for value in term.dscp}):
-                by_dscp.setdefault(value, []).append((mark, [term for term in terms if value in term.dscp]))
+                by_dscp.setdefault(value, []).append((where, [term for term in terms if value in term.dscp]))
         tables: dict[tuple[tuple[tuple[str, str], ...], ...], list[int]] = {}
         content: dict[tuple[tuple[tuple[str, str], ...], ...], _Found] = {}
         for number, own in by_dscp.items():
-            found = _resolve(own, self._action, bool(first))
+            found = _resolve(own, self._action)
             key = found.key
             content[key] = found
             tables.setdefault(key, []).append(-1 if number is None else number)
@@ -278,6 +319,7 @@ class _Compiler:
         return span(first, last, self._classifier.family)
 
 
+_OTHER: Final = {"source": "destination", "destination": "source"}
 #: Headers with ports as nft calls them.
 _HEADERS: Final = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp", 136: "udplite"}
 
@@ -330,7 +372,7 @@ def _place(term: Term, end: str) -> str:
     return term.source if end == "source" else term.destination
 
 
-def _by_signature(run: Sequence[Term], end: str, marks: dict[frozenset[str], int]) -> Iterator[tuple[int, list[Term]]]:
+def _by_signature(run: Sequence[Term], end: str, marks: dict[frozenset[str], int]) -> Iterator[tuple[str, list[Term]]]:
     """Yield for each mark the terms whose place is among its places, in order."""
     by_place: dict[str, list[tuple[int, Term]]] = {}
     for i, term in enumerate(run):
@@ -340,7 +382,7 @@ def _by_signature(run: Sequence[Term], end: str, marks: dict[frozenset[str], int
         if own:
             if len(signature) > 1:
                 own.sort(key=lambda one: one[0])
-            yield mark, [term for _, term in own]
+            yield classid(mark), [term for _, term in own]
 
 
 # --- terms of one place ----------------------------------------------------------------------------------
@@ -360,11 +402,11 @@ class _Found(NamedTuple):
         return tuple(tuple((key, str(value)) for key, value in own.items()) for own in self)
 
 
-def _resolve(held: Iterable[tuple[int, Sequence[Term]]], action: Callable[[Term], int], has_mark: bool) -> _Found:
+def _resolve(held: Iterable[tuple[str, Sequence[Term]]], action: Callable[[Term], int]) -> _Found:
     """Return the elements that give each packet the first term: what a wider one before it covers is left out."""
     found = _Found({}, {}, {}, {})
-    for mark, terms in held:
-        first = f"{classid(mark)} . " if has_mark else ""
+    for where, terms in held:
+        first = f"{where} . " if where else ""
         spans: dict[int, list[tuple[Range, int]]] = {}
         wide: dict[int, int] = {}
         rest: int | None = None
@@ -391,7 +433,7 @@ def _resolve(held: Iterable[tuple[int, Sequence[Term]]], action: Callable[[Term]
         for protocol, value in wide.items():
             found.protocols[f"{first}{protocol}"] = value
         if rest is not None:
-            found.any[classid(mark) if has_mark else ""] = rest
+            found.any[where] = rest
     return found
 
 

@@ -255,9 +255,10 @@ def _map(kind: str, body: str) -> Map:
 
 def _canonical(elements: dict[str, str]) -> dict[str, str]:
     """Write IPv6 addresses as Python does: C libraries differ where IPv4 is mapped into them."""
-    if not any("." in key and "::" in key for key in elements):
-        return elements
-    return {"-".join(map(_plain, key.split("-"))): value for key, value in elements.items()}
+    return {
+        "-".join(map(_plain, key.split("-"))) if "." in key and "::" in key and " " not in key else key: value
+        for key, value in elements.items()
+    }
 
 
 def _plain(key: str) -> str:

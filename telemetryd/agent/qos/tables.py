@@ -1,8 +1,9 @@
 """The tables that find a packet's class: hooks, and what the classifiers of all interfaces become.
 
-    inet, forward 10     packets that leave by a port with a policy, through the classifier of where they came in: the
-                         priority becomes the class
-    inet, forward 11     only where one class has other numbers on other ports, or the DSCP is set
+    ip, forward 10       packets that leave by a port with a policy, through the classifier of where they came in: the
+    ip6                  priority becomes the class
+    ip, forward 11       only where one class has other numbers on other ports, or the DSCP is set
+    ip6
     netdev, ingress 0    of each interface whose input has a policy: the same, for classes of the device behind it
     netdev, ingress 1    on to that device
 
@@ -25,6 +26,8 @@ from telemetryd.agent.qos.tree import Tree
 
 #: Numbers of what is more than a class: queues with other numbers elsewhere, and marks to set.
 _INDIRECT: Final = 0x0300 << 16
+#: Tables for packets that are forwarded, by the number of the family.
+FAMILIES: Final = {4: "ip", 6: "ip6"}
 _FORWARD, _QUEUE = "classify", "assign"
 
 
@@ -52,20 +55,21 @@ def compile_tables(config: Configuration, attached: Sequence[Attached], trees: I
     trees = list(trees)
     classifiers: dict[tuple[str, int], Classifier] = {}
     for one in attached:
-        for family, name in one.classifiers.items():
-            if (name, family) not in classifiers:
-                where = f"{one.path}/input/classifiers/classifier[type=IPV{family}]/config/name"
-                classifiers[name, family] = classifier_of(config, name, family, where)
+        for number, name in one.classifiers.items():
+            if (name, number) not in classifiers:
+                where = f"{one.path}/input/classifiers/classifier[type=IPV{number}]/config/name"
+                classifiers[name, number] = classifier_of(config, name, number, where)
     tables: dict[str, Table] = {}
     terms: dict[tuple[str, str, int], str] = {}
     outputs = [tree for tree in trees if tree.direction == "output"]
     inputs = [tree for tree in trees if tree.direction == "input"]
-    marks = any(term.mark is not None for one in classifiers.values() for term in one.terms)
-    if classifiers and (outputs or marks):
-        build = _Tables(config, "inet", "oifname", {tree.device: tree for tree in outputs})
-        build.forward(attached, classifiers)
-        tables["inet"] = build.table()
-        terms.update({("inet", *where): path for where, path in build.terms.items()})
+    for number, family in FAMILIES.items():
+        own = {key: found for key, found in classifiers.items() if key[1] == number}
+        if own and (outputs or any(term.mark is not None for found in own.values() for term in found.terms)):
+            build = _Tables(config, family, "oifname", {tree.device: tree for tree in outputs})
+            build.forward(number, attached, own)
+            tables[family] = build.table()
+            terms.update({(family, *where): path for where, path in build.terms.items()})
     if inputs:
         build = _Tables(config, "netdev", "iifname", {tree.interface: tree for tree in inputs})
         build.ingress(attached, classifiers)
@@ -90,23 +94,27 @@ class _Tables:
         """Return what has come together."""
         return Table(self._family, self._maps, self._chains)
 
-    def forward(self, attached: Sequence[Attached], classifiers: Mapping[tuple[str, int], Classifier]) -> None:
-        """Add the chains for packets that are forwarded."""
+    def forward(
+        self, number: int, attached: Sequence[Attached], classifiers: Mapping[tuple[str, int], Classifier]
+    ) -> None:
+        """Add the chains for packets that are forwarded; `number` is 4 or 6."""
         entries = self._programs(classifiers)
-        elements = {
-            f"{_NFPROTO[family]} . {_quoted(one.name)}": f"jump {entries[name, family]}"
-            for one in attached
-            for family, name in one.classifiers.items()
+        inputs = {
+            _quoted(one.name): entries[one.classifiers[number], number] for one in attached if number in one.classifiers
         }
-        self._maps["inputs"] = Map(("meta nfproto", "iifname"), "verdict", False, elements)
-        rules = [
-            Rule("text", (("meta priority set", "none"),)).text,
-            Rule("jump", map="inputs", fields=("meta nfproto", "iifname")).text,
-            Rule("text", (("meta priority set", "none"),)).text,
-        ]
-        if not any(mark is not None for _, mark in self._actions):
-            self._maps["outputs"] = Map(("oifname",), "", False, {_quoted(name): "" for name in self._trees})
-            rules.insert(0, "oifname != @outputs accept")
+        if any(mark is not None for _, mark in self._actions):
+            fields: tuple[str, ...] = ("iifname",)
+            elements = {name: f"jump {entry}" for name, entry in inputs.items()}
+        else:
+            # Packets that leave by other ports are left alone.
+            fields = ("iifname", "oifname")
+            elements = {
+                f"{name} . {_quoted(output)}": f"jump {entry}"
+                for name, entry in inputs.items()
+                for output in self._trees
+            }
+        self._maps["ports"] = Map(fields, "verdict", False, elements)
+        rules = [Rule("jump", map="ports", fields=fields).text]
         self._chains[_FORWARD] = Chain(tuple(rules), "type filter hook forward priority 10; policy accept;")
         last = self._indirect()
         if last:
@@ -116,16 +124,17 @@ class _Tables:
         """Add the chains for packets that come in."""
         here = {name for one in attached if one.name in self._trees for name in one.classifiers.items()}
         entries = self._programs({own: one for own, one in classifiers.items() if (own[1], own[0]) in here})
-        last = self._indirect()
+        # A DSCP is set where packets are forwarded: what only comes in keeps its own.
+        last = self._indirect(with_marks=False)
         for one in attached:
             tree = self._trees.get(one.name)
             if tree is None:
                 continue
             short = hashlib.sha256(one.name.encode()).hexdigest()[:8]
-            rules = ["meta priority set none"]
-            for family, name in sorted(one.classifiers.items()):
-                rules.append(f"meta protocol {_ETHERTYPE[family]} jump {entries[name, family]}")
-            rules.append("meta priority set none")
+            rules = [
+                f"meta protocol {_ETHERTYPE[family]} jump {entries[name, family]}"
+                for family, name in sorted(one.classifiers.items())
+            ]
             hook = f'type filter hook ingress device "{one.name}" priority'
             self._chains[f"in-{short}"] = Chain(tuple(rules), f"{hook} 0; policy accept;")
             to = [*last, f'meta protocol {{ 0x0800, 0x86dd }} fwd to "{tree.device}"']
@@ -140,8 +149,12 @@ class _Tables:
             entries[own] = program.entry
             self._maps.update(program.maps)
             for name, rules in program.chains.items():
-                self._chains[name] = Chain(tuple(rule.text for rule in rules))
-            self.terms.update(program.terms)
+                texts = [rule.text for rule in rules]
+                if name == program.entry:
+                    # What the priority was before has no meaning here, nor has a mark beyond.
+                    texts = [_NO_CLASS, *texts, _NO_CLASS]
+                self._chains[name] = Chain(tuple(texts))
+            self.terms.update({(name, place + 1): path for (name, place), path in program.terms.items()})
         return entries
 
     def _queue(self, group: str) -> str:
@@ -183,16 +196,15 @@ class _Tables:
         found = self._actions.get((queue, term.mark))
         return found if found is not None else self._class(queue) or 0
 
-    def _indirect(self) -> list[str]:
+    def _indirect(self, *, with_marks: bool = True) -> list[str]:
         """Return the rules that turn actions into marks and classes."""
         if not self._actions:
             return []
         rules = []
-        for mark in sorted({mark for _, mark in self._actions if mark is not None}):
+        for mark in sorted({mark for _, mark in self._actions if mark is not None and with_marks}):
             own = {classid(value): "" for (_, other), value in self._actions.items() if other == mark}
             self._maps[f"mark-{mark}"] = Map(("meta priority",), "", False, own)
-            for header in ("ip", "ip6"):
-                rules.append(f"meta priority @mark-{mark} {header} dscp set 0x{mark:02x}")
+            rules.append(f"meta priority @mark-{mark} {self._family} dscp set 0x{mark:02x}")
         elements = {
             f"{_quoted(name)} . {classid(value)}": classid(HANDLE | numbers[queue]) if queue in numbers else "none"
             for name, numbers in self._numbers.items()
@@ -205,11 +217,11 @@ class _Tables:
         self._maps["actions"] = Map(
             ("meta priority",), "", False, {classid(value): "" for value in self._actions.values()}
         )
-        rules.append("meta priority @actions meta priority set none")
+        rules.append(f"meta priority @actions {_NO_CLASS}")
         return rules
 
 
-_NFPROTO: Final = {4: 2, 6: 10}
+_NO_CLASS: Final = "meta priority set none"
 _ETHERTYPE: Final = {4: "0x0800", 6: "0x86dd"}
 
 
