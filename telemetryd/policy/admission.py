@@ -136,17 +136,26 @@ def _in_failures(
     policy: Policy, registry: Registry, active: Active, at: datetime, link: str, direction: str
 ) -> list[Conflict]:
     """Return what does not fit into the link itself in the failure states of a group: all of the capacity counts."""
-    groups = registry.by_name("link_groups")
     root, _ = _outline(policy, registry, active, link, direction)
     lines = _lines_below(root, ())
     promised = sum(bps for _, bps, _ in lines)
     found = []
-    for state in groups[link].failure_states if link in groups else ():
-        left = capacity_bps(link, direction, registry, state.down)
+    for name, down in failures(link, registry).items():
+        left = capacity_bps(link, direction, registry, down)
         if promised > left:
             smallest = _smallest(lines, left)
-            found.append(Conflict(policy, link, direction, at, (), left, promised, smallest, state.name))
+            found.append(Conflict(policy, link, direction, at, (), left, promised, smallest, name))
     return found
+
+
+def failures(link: str, registry: Registry) -> dict[str, tuple[str, ...]]:
+    """Return the failure states of a group: those that the registry names, and the loss of each other single member."""
+    group = registry.by_name("link_groups").get(link)
+    if group is None:
+        return {}
+    states = {state.name: state.down for state in group.failure_states}
+    lost = [(member,) for member in group.members if len(group.members) > 1 and (member,) not in states.values()]
+    return states | {f"{member} down": (member,) for (member,) in lost}
 
 
 def _outline(policy: Policy, registry: Registry, active: Active, link: str, direction: str) -> tuple[Rule, int]:

@@ -11,7 +11,7 @@ from telemetryd.allocate.answer import explain_rows, leaf_rows, node_rows
 from telemetryd.allocate.demand_file import parse_demand
 from telemetryd.allocate.place import Placed, place
 from telemetryd.errors import ProblemsError
-from telemetryd.policy.admission import admit, capacity_bps, contracted_bps
+from telemetryd.policy.admission import admit, capacity_bps, contracted_bps, failures
 from telemetryd.policy.calendar import applies
 from telemetryd.policy.fields import Amount
 from telemetryd.policy.loaded import Policies, Policy
@@ -107,6 +107,17 @@ def test_an_amount_is_a_rate_or_a_part() -> None:
 
 
 # --- admission ---------------------------------------------------------------------------------------------------
+
+
+def test_guarantees_are_checked_with_each_member_lost(tmp_path: Path) -> None:
+    """The registry names the loss of isp1 (2 Gbit/s are left); that of isp2 leaves 4 Gbit/s and is looked at as well."""
+    assert failures("exit", registry()) == {"isp1-down": ("isp1",), "isp2 down": ("isp2",)}
+    assert failures("isp1", registry()) == {}
+    policy = load(tmp_path, broken(("guarantee: 3 Gbit/s", "guarantee: 4.5 Gbit/s"))).policies[0]
+    found = admit(policy, registry(), FRIDAY)
+    assert {(one.state, one.limit_bps) for one in found} == {("isp1-down", 2 * GBPS), ("isp2 down", 4 * GBPS)}
+    policy = load(tmp_path, broken(("guarantee: 3 Gbit/s", "guarantee: 3.5 Gbit/s"))).policies[0]
+    assert {one.state for one in admit(policy, registry(), FRIDAY)} == {"isp1-down"}
 
 
 def test_what_comes_in_is_admitted_up_to_what_it_is_shaped_to(tmp_path: Path) -> None:
