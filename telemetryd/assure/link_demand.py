@@ -182,9 +182,11 @@ class LinkFollower:
         where = self._counted
         is_total = where.table == "totals"
         way = Direction[where.direction.upper()] if is_total else LinkDirection[where.direction.upper()]
-        of = (columns["table"] == (Table.TOTALS if is_total else Table.LINK_USAGE)) & (columns["direction"] == way)
-        of &= self._is_ours[columns["link"]]
-        if not of.any():
+        table = Table.TOTALS if is_total else Table.LINK_USAGE
+        # Codes of the other table are of other names: rows are chosen by table first.
+        of = np.flatnonzero((columns["table"] == table) & (columns["direction"] == way))
+        of = of[self._is_ours[columns["link"][of]]]
+        if not len(of):
             return
         end_ns = window.start_ns + window.span_ns
         names = window.names.metering_points if is_total else window.names.links

@@ -24,12 +24,13 @@ from telemetryd.observe.health import State
 from telemetryd.policy.admission import capacity_bps
 from telemetryd.policy.load import load_policies
 from telemetryd.policy.loaded import Policies
+from telemetryd.schema import Table
 from telemetryd.store.counter_query import demands
 from telemetryd.store.embedded import Store
 from telemetryd.store.series_guard import CardinalityGuard
 from telemetryd.store.series_render import SeriesRenderer
 from telemetryd.store.verify import verify
-from tests.alerts_case import START, S, link, registry, window
+from tests.alerts_case import START, S, link, registry, total, window
 from tests.proof_case import NAMES, POLICY
 
 PERIOD = 10
@@ -118,6 +119,25 @@ def test_a_period_is_estimated_with_its_last_window(policies: Policies) -> None:
     assert case.last.capacity_bps == capacity() and not case.last.is_full
     assert table.demands() == [Demand("isp1", "in", "tax", "filing", 22_000_000)]
     assert table.of("isp1", "in") is case.last and table.of("isp1", "out") is None
+
+
+@pytest.mark.parametrize("group", ["", "providers"])
+def test_tables_have_codes_of_their_own(tmp_path: Path, group: str) -> None:
+    """A window has more links than metering points, and the other way round: neither reads the other's names."""
+    policy = POLICY.replace("[isp1]", f"[{group}]") if group else POLICY
+    for names in (
+        replace(NAMES, links=(*NAMES.links, *(f"l{n}" for n in range(50)))),
+        replace(NAMES, metering_points=(*NAMES.metering_points, *(f"m{n}" for n in range(50)))),
+    ):
+        case = Case(load(tmp_path, policy))
+        for _ in range(PERIOD):
+            one = window(case.now, {**link("isp1", *TAX, 20), **total(*TAX, 20)})
+            columns = {name: np.append(column, column) for name, column in one.columns.items()}
+            most = {Table.LINK_USAGE: len(names.links) - 1, Table.TOTALS: len(names.metering_points) - 1}
+            columns["link"][2:] = [most[Table(table)] for table in columns["table"][2:]]
+            case.component.put_window(replace(one, columns=columns, names=names))
+            case.tick()
+        assert case.of(TAX, "usage_bps") == pytest.approx(20)
 
 
 def test_other_links_directions_and_tables_do_not_count(policies: Policies) -> None:
