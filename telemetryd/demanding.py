@@ -228,7 +228,7 @@ class Demanding(Component):
             if self._next is not None:
                 (policies, registry, settings), self._next = self._next, None
                 await asyncio.to_thread(self._configure, policies, registry, settings)
-            for table in await asyncio.to_thread(self._work):
+            for table in await asyncio.to_thread(self.work):
                 self._table = table
                 for window in self._windows(table):
                     self._put(window)
@@ -274,7 +274,7 @@ class Demanding(Component):
         self._followers = followers
         self._devices = {one.name: tuple(map(str, one.agents)) for one in registry.devices if one.agents}
 
-    def _work(self) -> list[DemandTable]:
+    def work(self) -> list[DemandTable]:
         """Take in the windows that wait, in a thread; return the tables of the periods that they end."""
         begun = time.monotonic_ns()
         tables: list[DemandTable] = []

@@ -198,6 +198,7 @@ class _Prover:
             _Ledger(self.starts, width, {lane: k for k, lane in enumerate([*terms.ceiling, *map(_lane, one.members)])})
             for one, terms in zip(promised, self.terms, strict=True)
         ]
+        self.looked_at: dict[tuple[int, str, int], Found | None] = {}
         self.losses = queue_losses(snapshot, self.from_ns, self.to_ns, width)
 
     def document(self) -> Json:
@@ -251,6 +252,13 @@ class _Prover:
         return sum_by(
             self.snapshot, ("link", "direction", charge, "application"), selection, bucket_ns, may_be_empty=True
         )
+
+    def _looked_at(self, place: int, table: str, charge: str, from_ns: int, to_ns: int) -> Found | None:
+        """Read one window of a promise; many guarantees miss the same ones."""
+        key = place, table, from_ns
+        if key not in self.looked_at:
+            self.looked_at[key] = self._found([place], table, charge, from_ns, to_ns, None)
+        return self.looked_at[key]
 
     def _places(self, place: int, table: str) -> tuple[str, ...]:
         """Return where a table has the traffic of a promise: on its links it shows how full they are in any case."""
@@ -412,13 +420,13 @@ class _Prover:
             at_ns = int(self.starts[number])
             until_ns, charge = at_ns + self.question.window_ns, one.policy.file.charge
             seconds = float(self.collected_s[number])
-            found = self._found([place], where.table, charge, at_ns, until_ns, None)
+            found = self._looked_at(place, where.table, charge, at_ns, until_ns)
             used = [
                 (name[2], name[3], float(octets) * 8 / seconds)
                 for name, octets in _volumes(found)
                 if _is_at(where, where.table, name[0], name[1])
             ]
-            on_links = self._found([place], "link_usage", charge, at_ns, until_ns, None)
+            on_links = self._looked_at(place, "link_usage", charge, at_ns, until_ns)
             heard = {name[0] for name, _ in _volumes(on_links) if name[1] == one.direction}
             cause = cause_of(
                 one,

@@ -89,7 +89,7 @@ class Case:
             self.now += 1
             if is_heard:
                 self.received["100.64.255.1"] = self.received.get("100.64.255.1", 0) + 1
-            for table in self.component._work():
+            for table in self.component.work():
                 self.component._table = table
                 self.tables.append(table)
                 self.windows += self.component._windows(table)
@@ -394,7 +394,7 @@ def test_windows_that_come_too_fast_or_too_late_are_counted(policies: Policies) 
     case.fill(PERIOD + 1, link("isp1", *TAX, 20))
     case.component.put_window(window(0, link("isp1", *TAX, 20)))
     case.tick(0)
-    case.component._work()
+    case.component.work()
     assert case.component.counters().late_windows == 1
     for _ in range(400):
         case.component.put_window(window(case.now, {}))
