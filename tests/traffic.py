@@ -2,8 +2,9 @@
 FAMILY,ADDRESS,PORT,DSCP,BITS_PER_SECOND,FRAME - FRAME in layer-2 octets with FCS, the rate counted in them.
 
 It begins when a line comes on stdin. Some time later, when queues are as full as they get, and again SECONDS after
-that it prints how many datagrams of each flow it has sent, a line each time; then it goes on until stdin is closed. A
-pause of the machine is not made up for by a burst: what is sent counts, not what was meant to be.
+that it prints how many datagrams of each flow it has sent, a line each time; then it goes on until stdin is closed, and
+prints them once more. A pause of the machine is not made up for by a burst: what is sent counts, not what was meant to
+be.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ def main() -> None:
             print(*(flow.sent for flow in flows), flush=True)
         if select.select([sys.stdin], [], [], TICK_S)[0]:
             break
+    print(*(flow.sent for flow in flows), flush=True)
 
 
 if __name__ == "__main__":
