@@ -102,13 +102,10 @@ def _asked(request: SetRequest | None) -> dict[str, Any]:
     if request is None:
         return {}
     found: dict[str, Any] = {}
-    paths = {
-        "delete": [text_of(elems) for elems in request.deletes],
-        "replace": [str(writing.place) for writing in request.replaces],
-        "union_replace": [str(writing.place) for writing in request.unions],
-        "update": [str(writing.place) for writing in request.updates],
-    }
-    found["asked"] = {name: some[:MOST_ROWS] for name, some in paths.items() if some}
+    writings = {"replace": request.replaces, "union_replace": request.unions, "update": request.updates}
+    paths = {name: [str(writing.place) for writing in some[:MOST_ROWS]] for name, some in writings.items()}
+    paths["delete"] = [text_of(elems) for elems in request.deletes[:MOST_ROWS]]
+    found["asked"] = {name: some for name, some in paths.items() if some}
     if request.commit is not None:
         found["commit"] = [request.commit.WhichOneof("action"), request.commit.id]
     if request.arbitration is not None:

@@ -86,7 +86,7 @@ class _Reader:
         node = place.node
         if node.leaf is not None:
             entry = self.written[place.owner]
-            self._leaf(entry, node.leaf, value, str(place))
+            self._leaf(entry, node.leaf, value)
         elif node.list is not None and not place.is_entry:
             self._list(Place(node, place.elems[:-1], place.entries), node, value)
         elif place.is_entry and value == {}:
@@ -109,7 +109,7 @@ class _Reader:
             if child.leaf is not None:
                 if entry is None:
                     raise refused(_at(place, child), "lies in no list")
-                self._leaf(entry, child.leaf, member, None)
+                self._leaf(entry, child.leaf, member)
             elif child.list is not None:
                 self._list(place, child, member)
             elif isinstance(member, dict):
@@ -143,19 +143,19 @@ class _Reader:
             self.prepare(Place(node, entered.elems, entered.entries[-1:]))
             self._object(entered, node, one)
 
-    def _leaf(self, entry: Entry, leaf: Leaf, value: Any, where: str | None) -> None:
+    def _leaf(self, entry: Entry, leaf: Leaf, value: Any) -> None:
         if leaf.type is None and leaf.role not in (Role.KEY, Role.CONFIG):
-            raise refused(where or f"{entry.path}/{leaf.way}", "is state and cannot be set")
+            raise refused(f"{entry.path}/{leaf.way}", "is state and cannot be set")
         try:
             read = _read(leaf, value, self.form)
             if leaf.role is Role.KEY:
                 _same_key(entry, leaf, read)
                 return
         except BadValueError as error:
-            raise refused(where or f"{entry.path}/{leaf.way}", str(error)) from None
+            raise refused(f"{entry.path}/{leaf.way}", str(error)) from None
         own = entry.values.get(leaf.way)
         if own is not None and own != read and leaf is entry.node.key:
-            raise refused(where or f"{entry.path}/{leaf.way}", f'{read} is not the key of its entry, "{own}"')
+            raise refused(f"{entry.path}/{leaf.way}", f'{read} is not the key of its entry, "{own}"')
         entry.values[leaf.way] = read
 
 

@@ -15,6 +15,8 @@ from telemetryd.agent.types import BadValueError, Form
 from telemetryd.ingest.gnmi.path import ANY, ANY_DEPTH, Elem, text_of
 
 INVALID: Final = grpc.StatusCode.INVALID_ARGUMENT
+#: Of a path; the model has fewer.
+MOST_ELEMENTS: Final = 32
 
 #: Path of a list -> the keys of its entries.
 Members = Callable[[str], Sequence[str]]
@@ -87,7 +89,7 @@ def refused(path: object, reason: str) -> RefusedError:
     return RefusedError(INVALID, f"{path}: {reason}")
 
 
-def key_of(node: Node, value: object, form: Form, where: str) -> str:
+def key_of(node: Node, value: object, form: Form, where: str | Elems) -> str:
     """Return the key of an entry as paths have it.
 
     Raises
@@ -103,26 +105,59 @@ def key_of(node: Node, value: object, form: Form, where: str) -> str:
     try:
         return str(twin.type.read_key(value) if form is Form.SCALAR else twin.type.read(value, form))
     except BadValueError as error:
-        raise refused(where, f"{name}: {error}") from None
+        raise refused(where if isinstance(where, str) else text_of(where), f"{name}: {error}") from None
 
 
-def find(model: Model, elems: Sequence[Elem]) -> Place:
-    """Return the node that a path leads to, whose entries need not be there yet.
+class Finder:
+    """Finds the nodes that paths lead to; what they have in common is looked for once.
 
-    Raises
-    ------
-    RefusedError
-        If the model has no such node, a key is missing or wrong, or there are wildcards.
+    Parameters
+    ----------
+    model:
+        What the tree may hold.
     """
-    for depth, elem in enumerate(elems, 1):
-        if elem.name in (ANY, ANY_DEPTH) or any(value == ANY for _, value in elem.keys):
-            raise refused(text_of(elems[:depth]), "only what is deleted may be named by wildcards")
-        if depth < len(elems) and not elem.keys:
-            node = model.node(elems[:depth])
-            if node is not None and node.list is not None:
-                raise refused(text_of(elems[:depth]), f"a list by {node.keys[0]}, whose key is missing")
-    (place,) = expand(model, elems, lambda path: ())
-    return place
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._known: dict[Elems, Place] = {(): Place(model.root)}
+
+    def find(self, elems: Elems) -> Place:
+        """Return the node that a path leads to, whose entries need not be there yet.
+
+        Raises
+        ------
+        RefusedError
+            If the model has no such node, a key is missing or wrong, or there are wildcards.
+        """
+        place = self._known.get(elems)
+        if place is not None:
+            return place
+        if len(elems) > MOST_ELEMENTS:
+            raise refused(text_of(elems[:MOST_ELEMENTS]), f'this target has no "{elems[MOST_ELEMENTS].name}" below')
+        place = self._known[elems] = self._below(self.find(elems[:-1]), elems)
+        return place
+
+    def _below(self, place: Place, elems: Elems) -> Place:
+        elem = elems[-1]
+        if elem.name in (ANY, ANY_DEPTH) or (elem.keys and elem.keys[0][1] == ANY):
+            raise refused(text_of(elems), "only what is deleted may be named by wildcards")
+        if place.node.list is not None and not place.is_entry:
+            raise refused(place, f"a list by {place.node.keys[0]}, whose key is missing")
+        node = place.node.below.get(elem.name)
+        if node is None or (elem.keys and tuple(name for name, _ in elem.keys) != node.keys):
+            try:
+                self._model.check(elems)
+            except PathRefusedError as error:
+                raise RefusedError(INVALID, str(error)) from None
+            raise refused(text_of(elems), "the model has no such node")
+        if not elem.keys:
+            return Place(node, elems, place.entries)
+        return place.enter(node, key_of(node, elem.keys[0][1], Form.SCALAR, elems))
+
+
+def find(model: Model, elems: Elems) -> Place:
+    """Return the node that one path leads to; see :meth:`Finder.find`."""
+    return Finder(model).find(elems)
 
 
 def expand(model: Model, elems: Sequence[Elem], members: Members) -> list[Place]:

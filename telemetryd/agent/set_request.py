@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from telemetryd.agent.decode import Written, decode
 from telemetryd.agent.model import Model
-from telemetryd.agent.place import INVALID, Place, find, refused
+from telemetryd.agent.place import INVALID, Finder, Place, refused
 from telemetryd.agent.refusal import RefusedError
 from telemetryd.errors import InputError
 from telemetryd.ingest.gnmi.path import Elem, elems_of, text_of
@@ -85,6 +85,7 @@ def read_set(model: Model, target: str, octets: bytes) -> SetRequest:
         )
     if request.union_replace and (request.delete or request.replace or request.update):
         raise RefusedError(INVALID, "union_replace stands alone: there may be no delete, replace or update beside it")
+    finder = Finder(model)
     response = gnmi_pb2.SetResponse(prefix=request.prefix)
     deletes = tuple(_elems(request.prefix, path) for path in request.delete)
     for path in request.delete:
@@ -93,7 +94,7 @@ def read_set(model: Model, target: str, octets: bytes) -> SetRequest:
     def read(updates: Iterable[gnmi_pb2.Update], op: gnmi_pb2.UpdateResult.Operation) -> tuple[Writing, ...]:
         found = []
         for update in updates:
-            place = find(model, _elems(request.prefix, update.path))
+            place = finder.find(_elems(request.prefix, update.path))
             if update.HasField("value"):
                 raise refused(place, "its value is in a deprecated field: use val")
             if update.duplicates:

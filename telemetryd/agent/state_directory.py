@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from telemetryd.agent.datastore import Entry, Values
 from telemetryd.agent.model import Model
-from telemetryd.agent.place import find
+from telemetryd.agent.place import Finder
 from telemetryd.agent.refusal import RefusedError
 from telemetryd.agent.types import BadValueError, Form
 from telemetryd.errors import InputError, TelemetrydError
@@ -196,9 +196,10 @@ def entries_of(model: Model, saved: Mapping[str, Values], where: object) -> Iter
     InputError
         If the model has no such leaf, or it takes no such value.
     """
+    finder = Finder(model)
     for path, values in saved.items():
         try:
-            within = find(model, parse(path).elems).entries[-1]
+            within = finder.find(parse(path).elems).entries[-1]
             node = within.node.list
             assert node is not None
             for way, value in values.items():
