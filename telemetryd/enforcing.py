@@ -356,13 +356,16 @@ class Enforcing(Component):
             note("gateway", gateway=follower.name, phase=str(follower.phase), reason=follower.trouble)
 
     async def _rest(self) -> None:
-        """Let gateways hold the baseline from now on."""
-        if self._baseline is None:
+        """Let gateways hold the baseline of the time from now on."""
+        planner = self._setup.planner
+        if planner is None or not self._periods:
             return
-        reason = Reason("telemetryd ends: baseline", policy=_digest(self._setup.planner))
+        reason = Reason("telemetryd ends: baseline", policy=_digest(planner))
         try:
             async with asyncio.timeout(REST_S):
-                for name, plan in self._baseline.plans.items():
+                at = datetime.fromtimestamp(self._clock() / SECOND_NS, UTC)
+                baseline = await asyncio.to_thread(planner.decide, (), at, self._down)
+                for name, plan in baseline.plans.items():
                     if name in self._followers:
                         await self._followers[name].rest(plan.leaves, reason)
         except (TimeoutError, TelemetrydError) as error:

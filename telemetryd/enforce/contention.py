@@ -7,6 +7,7 @@ from datetime import datetime
 
 from telemetryd.allocate.demand_file import Demand
 from telemetryd.allocate.place import Placed
+from telemetryd.allocate.tree import MAX_BPS
 from telemetryd.policy.admission import capacity_bps
 from telemetryd.policy.loaded import Policies
 from telemetryd.policy.outline import REST, Rule, active_at, outline, protected_names
@@ -34,10 +35,22 @@ def standing_demands(policies: Policies, registry: Registry, at: datetime, links
 
 
 def stand(placed: Placed) -> None:
-    """Let every leaf demand its guarantee at least: on a gateway it is there before it is used, and lent until then."""
+    """Let every leaf demand its guarantee, and its floor, at least: on a gateway they are there before they are used.
+
+    Until then the device lends them. What the policy's rest is promised is demanded by whoever nobody names.
+    """
     for node in placed.demands:
-        rule = placed.rules[node]
-        placed.bps[node] = max(placed.bps.get(node, 0), min(rule.guarantee_bps, rule.ceiling_bps))
+        placed.bps[node] = max(placed.bps.get(node, 0), _standing_bps(placed.rules[node]))
+    of_rest = [node for node in placed.demands if placed.names[node][0] == REST]
+    if of_rest:
+        above = placed.names.index((REST,))
+        missing = _standing_bps(placed.rules[above]) - sum(placed.bps[node] for node in of_rest)
+        placed.bps[of_rest[0]] += max(0, missing)
+
+
+def _standing_bps(rule: Rule) -> int:
+    floor_bps = rule.floor_bps if rule.floor_bps < MAX_BPS else 0  # protected classes have one without limit
+    return min(max(rule.guarantee_bps, floor_bps), rule.ceiling_bps)
 
 
 def _demands(

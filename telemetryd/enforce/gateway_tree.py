@@ -7,7 +7,7 @@
 
 Rate = allocation, ceiling = the policy's ceiling; the children of a node never have more together than it has. What is
 left of a node's rate goes to inner nodes below it whose own guarantee is more than what their leaves have: it is there
-for whoever begins to send.
+for whoever begins to send. A two hundredth of the port is left to the gateway itself, where the guarantees leave it.
 
 Numbers are digests of names, so that a new node moves no other.
 """
@@ -30,6 +30,8 @@ ROOT: Final = 1
 _FIRST, _COUNT = 0x10, 0xFFF0 - 0x10
 #: Name of a rest leaf, which no registry can hold.
 REST: Final = "_rest"
+#: A part of the port is left to what the gateway itself sends, which no classifier sees: its agent, routing.
+OWN_SHARE: Final = 200
 _MTU: Final = 1518
 _BURST_MS: Final = 2
 _LEAST_PRIORITY: Final = 7
@@ -131,7 +133,8 @@ def grow(port: PortIntent, step_bps: int, least_bps: int) -> TreeNode:
             f"{port.capacity_bps} - lower guarantees, or name fewer classes"
         )
     root.rate_bps = root.ceiling_bps = down(port.capacity_bps, step_bps)
-    _divide(root, step_bps, least_bps)
+    own_bps = min(root.rate_bps // OWN_SHARE, root.rate_bps - root.need_bps)
+    _divide(root, step_bps, least_bps, own_bps)
     return root
 
 
@@ -216,18 +219,18 @@ def _needs(node: TreeNode, step: int, least: int) -> None:
     node.need_bps = max(own, sum(child.need_bps for child in node.children))
 
 
-def _divide(node: TreeNode, step: int, least: int) -> None:
-    """Give the children of a node rates that fit into its own."""
+def _divide(node: TreeNode, step: int, least: int, own_bps: int = 0) -> None:
+    """Give the children of a node rates that fit into its own, less what it keeps itself."""
     if not node.children:
         return
     rates = fit(
         [child.rate_bps for child in node.children],
         [child.need_bps for child in node.children],
-        node.rate_bps,
+        node.rate_bps - own_bps,
         step,
         least,
     )
-    left = down(node.rate_bps - sum(rates), step)
+    left = down(node.rate_bps - own_bps - sum(rates), step)
     for place in sorted(range(len(rates)), key=lambda i: (node.children[i].importance, i)):
         child = node.children[place]
         more = min(left, max(0, down(min(child.guarantee_bps, child.ceiling_bps), step) - rates[place]))

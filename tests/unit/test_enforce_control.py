@@ -45,6 +45,7 @@ def test_guarantees_stand_before_they_are_used(tmp_path: Path) -> None:
     assert found["edu", "films"].rate_bps == 10 * M
     assert found["edu", "films"].ceiling_bps == 30 * M
     assert found["tax", "filing"].ceiling_bps == 100 * M
+    assert found["_rest",].rate_bps == 2 * M
 
 
 def test_a_schedule_changes_rates_without_any_demand(tmp_path: Path) -> None:
