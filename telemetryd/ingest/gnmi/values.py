@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import gc
 import json
 import math
 import re
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 from telemetryd.ingest.gnmi.leaves import Hint
@@ -21,6 +23,8 @@ DEEPEST: Final = 64
 #: RFC 7950, 9.3.4: fraction-digits.
 MOST_FRACTION_DIGITS: Final = 18
 FLOAT32_OCTETS: Final = 4
+#: JSON of so many octets is much.
+MUCH: Final = 64 << 10
 
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,19}", re.ASCII)
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?", re.ASCII)
@@ -169,33 +173,52 @@ def json_values(content: bytes, known: Known, resolver: Resolver) -> list[Found]
     ValueError
         If it is no JSON (RFC 8259), or nested too deep.
     """
+    with _uncollected(len(content)):
+        try:
+            tree = _DECODER.decode(content.decode())
+            deep = _depth(tree) > DEEPEST
+        except RecursionError:
+            deep = True
+        if deep:
+            raise ValueError("nested too deep")
+        found: list[Found] = []
+        _collect(tree, known, resolver, found)
+        return found
+
+
+@contextmanager
+def _uncollected(octets: int) -> Iterator[None]:
+    """Let no garbage be looked for while much is read: none is made, and the search takes longer than the reading."""
+    if octets < MUCH or not gc.isenabled():
+        yield
+        return
+    gc.disable()
     try:
-        tree = _DECODER.decode(content.decode())
-        deep = _depth(tree) > DEEPEST
-    except RecursionError:
-        deep = True
-    if deep:
-        raise ValueError("nested too deep")
-    return list(_leaves(tree, known, resolver))
+        yield
+    finally:
+        gc.enable()
 
 
-def _leaves(node: Any, known: Known, resolver: Resolver) -> Iterator[Found]:
+def _collect(node: Any, known: Known, resolver: Resolver, found: list[Found]) -> None:
+    """Append the leaves at and below a node."""
     if isinstance(node, _Members):
         for name, member in node:
             child = resolver.child(known.path, name)
             if not child.path:
-                yield Found(child, None)
+                found.append(Found(child, None))
+            elif isinstance(member, list):
+                _collect(member, child, resolver, found)
             else:
-                yield from _leaves(member, child, resolver)
+                found.append(Found(child, _leaf(member, child.hint)))
     elif isinstance(node, list) and node and all(isinstance(entry, _Members) for entry in node):
         for position, entry in enumerate(node):
             child = resolver.entry(known.path, position, _scalars(entry))
             if not child.path:
-                yield Found(child, None)
+                found.append(Found(child, None))
             else:
-                yield from _leaves(entry, child, resolver)
+                _collect(entry, child, resolver, found)
     else:
-        yield Found(known, _leaf(node, known.hint))
+        found.append(Found(known, _leaf(node, known.hint)))
 
 
 def _leaf(node: Any, hint: int) -> Value:
