@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 
@@ -11,7 +12,7 @@ import pytest
 
 from telemetryd.agent.qos.realiser import KernelQos, named
 from tests import street as case
-from tests.namespaces import missing_tools
+from tests.namespaces import missing_tools, run
 from tests.street import Street, Tree
 
 M = 10**6
@@ -144,7 +145,7 @@ def test_packets_find_their_classes(street: Street) -> None:
 
 
 def test_the_kernel_is_what_was_compiled(street: Street) -> None:
-    """Each object reads back as the model has it; a second realiser that starts later finds nothing to do."""
+    """Each object reads back as the model has it; a realiser that starts later finds nothing to do, or puts it right."""
 
     async def story(kernel: KernelQos) -> None:
         leaves = tree()
@@ -152,8 +153,50 @@ def test_the_kernel_is_what_was_compiled(street: Street) -> None:
         found = await kernel.read()
         assert kernel._compilation is not None
         assert found == named(kernel._compilation.state)
+        street.run("a", "python3", "-c", SEND, "4,10.9.0.2,443,0,3")
+        before = packets(street)
         with closing(KernelQos()) as again:
             await again.realise(leaves, leaves, ())
             assert await again.read() == found
+        # Meanwhile somebody changes a rate, takes a class and an element away, and adds a class: all of it is put right.
+        for line in (
+            "tc class change dev s1 parent 1:10 classid 1:20 htb rate 1mbit",
+            "tc class del dev s1 classid 1:11",
+            "tc class add dev s1 parent 1:1 classid 1:77 htb rate 1mbit",
+            "nft flush chain ip telemetryd classify",
+        ):
+            street.run("g", *line.split())
+        with closing(KernelQos()) as again:
+            await again.realise(leaves, leaves, ())
+            assert await again.read() == found
+        # In place: the counters go on.
+        assert packets(street)["1:20"] == before["1:20"] >= 3
 
     tell(street, story)
+
+
+WITHOUT = """
+import asyncio
+from contextlib import closing
+from telemetryd.agent.qos.realiser import KernelQos
+
+async def story():
+    with closing(KernelQos()) as kernel:
+        assert kernel.features == ()
+        await kernel.realise({}, {}, ())
+        try:
+            await kernel.realise({}, {"/qos/queues/queue[name=a]/config/name": "a"}, ["/qos/queues/queue[name=a]/config/name"])
+        except RefusedError as refusal:
+            print(refusal.status.name, refusal)
+
+asyncio.run(story())
+"""
+
+
+def test_without_the_right_to_change_it_only_reads() -> None:
+    """Nothing is there: fine. To set something: refused, with the reason."""
+    missing = missing_tools(["setpriv"])
+    if missing:
+        pytest.skip("setpriv is needed")
+    found = run("setpriv", "--bounding-set=-net_admin", sys.executable, "-c", WITHOUT)
+    assert found == "FAILED_PRECONDITION /qos: this process may not change queues: it has no CAP_NET_ADMIN\n"

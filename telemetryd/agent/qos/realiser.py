@@ -8,6 +8,7 @@ next Set, or at the next start.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import socket
 from collections.abc import Collection, Mapping
 from typing import Final
@@ -28,6 +29,8 @@ from telemetryd.observe.log import Log
 LOOK_S: Final = 30.0
 #: Differences that are named one by one.
 _NAMED: Final = 5
+_CAP_NET_ADMIN: Final = 12
+_CAPABILITIES_V3: Final = 0x20080522  # linux/capability.h: _LINUX_CAPABILITY_VERSION_3
 _MBIT: Final = 1_000_000
 
 
@@ -48,10 +51,15 @@ class KernelQos:
         self._compilation: Compilation | None = None
         self.drift: tuple[str, ...] = ()
         how = self._kernel.nft.how
-        self.features: tuple[str, ...] = ("htb", "bfifo", "ifb", how) if how else ("htb", "bfifo")
+        self._unable = "" if may_change() else "this process may not change queues: it has no CAP_NET_ADMIN"
+        self.features: tuple[str, ...] = ()
+        if not self._unable:
+            self.features = ("htb", "bfifo", *((how, "ifb", "policers that are short queues") if how else ()))
 
     async def run(self) -> None:
         """See :meth:`telemetryd.agent.realise.Realiser.run`."""
+        if self._unable:
+            self._log.warning("QoS can only be read", reason=self._unable)
         try:
             while True:
                 await asyncio.sleep(self._look_s)
@@ -90,6 +98,10 @@ class KernelQos:
     async def realise(self, old: Leaves, new: Leaves, changed: Collection[str]) -> None:
         """See :meth:`telemetryd.agent.realise.Realiser.realise`."""
         async with self._busy:
+            if self._unable:
+                if new:
+                    raise RefusedError(grpc.StatusCode.FAILED_PRECONDITION, f"/qos: {self._unable}")
+                return
             before = self._compilation
             if changed and before is not None and not self.drift:
                 after = before.change(changed, old, new)
@@ -150,7 +162,9 @@ class KernelQos:
             self._kernel.change(have, after.state)
         except ChangeFailedError as error:
             self._put_back(have)
-            raise RefusedError(grpc.StatusCode.INTERNAL, f"/qos: the kernel refused: {error}") from error
+            device = error.key.device if error.key is not None else ""
+            where = next((tree.where for tree in after.trees.values() if tree.device == device), "/qos")
+            raise RefusedError(grpc.StatusCode.INTERNAL, f"{where}: the kernel refused: {error}") from error
 
     def _put_back(self, before: State) -> None:
         try:
@@ -177,6 +191,15 @@ def differences(have: State, want: State) -> tuple[str, ...]:
         return ()
     one, other = named(have), named(want)
     return tuple(sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name)))
+
+
+def may_change() -> bool:
+    """Tell whether this process has CAP_NET_ADMIN (capabilities(7))."""
+    header = (ctypes.c_uint32 * 2)(_CAPABILITIES_V3, 0)
+    data = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; twice
+    if ctypes.CDLL(None).capget(header, data) != 0:
+        return False
+    return bool(data[0] >> _CAP_NET_ADMIN & 1)
 
 
 def _interfaces() -> dict[str, int]:
