@@ -179,6 +179,7 @@ WITHOUT = """
 import asyncio
 from contextlib import closing
 from telemetryd.agent.qos.realiser import KernelQos
+from telemetryd.agent.refusal import RefusedError
 
 async def story():
     with closing(KernelQos()) as kernel:
