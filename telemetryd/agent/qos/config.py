@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import grpc
 
@@ -57,6 +57,8 @@ class Configuration:
     def __init__(self, leaves: Leaves) -> None:
         self._entries: dict[str, dict[str, Value]] = {}
         self._lists: dict[str, dict[str, str]] = {}
+        #: What was made of scheduler policies, by their paths, until they change.
+        self.parsed: dict[str, Any] = {}
         for path, value in leaves.items():
             self._put(path, value)
 
@@ -64,6 +66,8 @@ class Configuration:
         """Take over some leaves: what is not among the new ones goes."""
         for path in changed:
             value = leaves.get(path)
+            if path.startswith(POLICIES):
+                self._forget(path)
             if value is not None:
                 self._put(path, value)
                 continue
@@ -77,6 +81,13 @@ class Configuration:
                 where = _ENTRY.fullmatch(entry)
                 if where is not None:
                     self._lists.get(where[1], {}).pop(_plain(where[2]), None)
+
+    def _forget(self, path: str) -> None:
+        at = path.find("]/")
+        if "\\" in path or at < 0:
+            self.parsed.clear()
+        else:
+            self.parsed.pop(path[: at + 1], None)
 
     def _put(self, path: str, value: Value) -> None:
         entry, leaf = split(path)

@@ -115,8 +115,11 @@ def diff_objects(have: Mapping[Key, Object], want: Mapping[Key, Object]) -> Oper
     kernel takes away by itself is not named: all on a device or in a qdisc that goes, and the buffer of a class that
     goes or gets others below it.
     """
-    if have == want:
+    changed = [(key, new) for key, new in want.items() if have.get(key) != new]
+    if not changed and len(have) == len(want):
         return Operations()
+    if len(have) == len(want) and (found := _in_place(have, want, changed)) is not None:
+        return found
     moved = _moved(have, want)
     was_inner = {_parent(key, one) for key, one in have.items() if isinstance(one, HtbClass) and key not in moved}
     is_inner = {_parent(key, one) for key, one in want.items() if isinstance(one, HtbClass)}
@@ -150,6 +153,29 @@ def diff_objects(have: Mapping[Key, Object], want: Mapping[Key, Object]) -> Oper
     lower.sort(key=lambda one: -depth[one.key])
     raised.sort(key=lambda one: depth[one.key])
     return Operations((*first, *lower, *made, *raised, *fifos), (*gone, *late))
+
+
+def _in_place(
+    have: Mapping[Key, Object], want: Mapping[Key, Object], changed: Iterable[tuple[Key, Object]]
+) -> Operations | None:
+    """Return the changes where all that differs are rates and sizes of what is there; None where it is more."""
+    operations: list[tuple[int, Operation]] = []
+    for key, new in changed:
+        old = have.get(key)
+        if not isinstance(old, HtbClass) or not isinstance(new, HtbClass):
+            return None
+        if old.parent != new.parent or bool(old.quantum) != bool(new.quantum):
+            return None
+        depth, above = 1, new
+        while above.parent and depth <= DEEPEST:
+            found = want.get(_parent(key, above))
+            if not isinstance(found, HtbClass):
+                return None
+            depth, above = depth + 1, found
+        # What falls goes first, from the leaves up; then what rises, from the port down.
+        operations.append((-depth - DEEPEST if new.rate_bps < old.rate_bps else depth, Operation(key, old, new)))
+    operations.sort(key=lambda one: one[0])
+    return Operations(tuple(one for _, one in operations))
 
 
 _GOES: Final = {"fifo": 0, "class": 1, "qdisc": 2, "device": 3}

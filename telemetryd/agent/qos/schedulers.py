@@ -118,8 +118,12 @@ def schedulers_of(config: Configuration, policy: str, where: str) -> tuple[Sched
     path = config.of_list(POLICIES).get(policy)
     if path is None:
         raise invalid(where, f"there is no scheduler policy {policy}")
-    entries = config.of_list(f"{path}/schedulers/scheduler")
-    return tuple(_scheduler(config, entries[key], policy, int(key)) for key in sorted(entries, key=int))
+    found: tuple[Scheduler, ...] | None = config.parsed.get(path)
+    if found is None:
+        entries = config.of_list(f"{path}/schedulers/scheduler")
+        found = tuple(_scheduler(config, entries[key], policy, int(key)) for key in sorted(entries, key=int))
+        config.parsed[path] = found
+    return found
 
 
 def _scheduler(config: Configuration, path: str, policy: str, sequence: int) -> Scheduler:
