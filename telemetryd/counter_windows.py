@@ -38,7 +38,7 @@ class Layout:
 INTERFACE_LAYOUT: Final = Layout(
     "interface", ("device", "interface"), INTERFACE_COLUMNS, last=("capacity_bps", "up", "source")
 )
-QUEUE_LAYOUT: Final = Layout("queue", ("device", "interface", "queue"), QUEUE_COLUMNS)
+QUEUE_LAYOUT: Final = Layout("queue", ("device", "interface", "direction", "queue"), QUEUE_COLUMNS)
 COMPONENT_LAYOUT: Final = Layout(
     "component", ("device", "component"), COMPONENT_COLUMNS, largest=("temperature_largest", "cpu_largest")
 )

@@ -242,7 +242,8 @@ class Counting(Component):
                 self._by_entity = {key: one for key, one in self._by_entity.items() if key[0] in plans}
             found = self._paths.entities[entity]
             port = found.if_index or found.interface
-            number = self._feeds.number(Feed(CounterSource.GNMI, plans[target].name, port, found.queue))
+            feed = Feed(CounterSource.GNMI, plans[target].name, port, found.queue, found.direction)
+            number = self._feeds.number(feed)
             if number != NO_FEED:
                 self._by_entity[target, entity] = number
         return number

@@ -29,6 +29,7 @@ STATE_PATHS: Final = (
     "/interfaces/interface[name=*]/ethernet/state/port-speed",
 )
 QUEUES_PATH: Final = "/qos/interfaces/interface[interface-id=*]/output/queues/queue[name=*]/state"
+INPUT_QUEUES_PATH: Final = "/qos/interfaces/interface[interface-id=*]/input/queues/queue[name=*]/state"
 BUNDLE_PATHS: Final = (
     "/interfaces/interface[name=*]/ethernet/state/aggregate-id",
     "/lacp/interfaces/interface[name=*]/members/member[interface=*]/state/interface",
@@ -132,12 +133,15 @@ def _plan(settings: GnmiSettings, target: GnmiTarget, device: Device, place: Pat
     sample_ns = _chosen(target.sample_interval, settings.sample_interval)
     asked = _chosen(target.subscriptions, settings.subscriptions)
     asked_place = (*place, "subscriptions") if target.subscriptions is not None else ("gnmi", "subscriptions")
+    profile = PROFILES[_chosen(target.vendor, settings.vendor)]
+    queues = (QUEUES_PATH, *([INPUT_QUEUES_PATH] if profile.has_input_queues else []))
+    queues = queues if _chosen(target.queues, settings.queues) else ()
     subscriptions = (
         tuple(_subscription(one, sample_ns, (*asked_place, i)) for i, one in enumerate(asked))
         if asked
         else _default(
             sample_ns,
-            _chosen(target.queues, settings.queues),
+            queues,
             _chosen(target.components, settings.components),
             _chosen(target.bundles, settings.bundles),
         )
@@ -158,7 +162,7 @@ def _plan(settings: GnmiSettings, target: GnmiTarget, device: Device, place: Pat
         endpoint,
         subscriptions,
         encoding=None if encoding == "auto" else gnmi_pb2.Encoding.Value(encoding.upper()),
-        profile=PROFILES[_chosen(target.vendor, settings.vendor)],
+        profile=profile,
         target=target.prefix_target or "",
         most_paths=settings.paths,
         cpu_share=settings.cpu_percent / 100,
@@ -222,13 +226,15 @@ def _subscription(one: GnmiSubscription, sample_ns: int, place: PathInData) -> S
     )
 
 
-def _default(sample_ns: int, has_queues: bool, has_components: bool, has_bundles: bool) -> tuple[Subscription, ...]:
+def _default(
+    sample_ns: int, queues: tuple[str, ...], has_components: bool, has_bundles: bool
+) -> tuple[Subscription, ...]:
     """Return what is subscribed to where nobody says otherwise, the counters first."""
     from telemetryd.ingest.gnmi.path import parse
     from telemetryd.ingest.gnmi.subscription import Mode, Subscription
 
     sampled = [(COUNTERS_PATH, sample_ns)]
-    sampled += [(QUEUES_PATH, sample_ns)] if has_queues else []
+    sampled += [(path, sample_ns) for path in queues]
     sampled += [(path, max(sample_ns, COMPONENTS_NS)) for path in COMPONENT_PATHS] if has_components else []
     return (
         *(Subscription(parse(path), Mode.SAMPLE, every_ns) for path, every_ns in sampled),

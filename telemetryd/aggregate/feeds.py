@@ -78,12 +78,15 @@ class Feed:
     ----------
     port:
         The interface's name by gNMI, its ifIndex by sFlow and where a make's model has that as its key.
+    queue, direction:
+        Of a queue, its name and whether it is passed coming ``in`` or going ``out``.
     """
 
     source: CounterSource
     device: str
     port: Port
     queue: str = ""
+    direction: str = ""
 
 
 class Feeds:

@@ -205,10 +205,6 @@ class InterfaceWindows:
     def _of_queues(self, number: int, feeds: _Array, sums: _Array, cover: _Array, together: _Array) -> QueueWindow:
         found: dict[str, NDArray[Any]] = {name: sums[:, counter] for name, (counter, _) in _OF_QUEUE.items()}
         known = sum((cover[:, counter] > 0) * int(bit) for counter, bit in _OF_QUEUE.values())
-        for what in ("", "dropped_"):
-            corrected = found[f"{what}octets"] + self._feeds.corrections()[feeds] * found[f"{what}packets"]
-            has_octets = cover[:, _OF_QUEUE[f"{what}octets"][0]] > 0
-            found[f"{what}octets"] = np.where(has_octets, np.maximum(corrected, 0), 0)
         found |= {
             "queue": np.arange(len(feeds)),
             "known": np.asarray(known),
@@ -218,7 +214,8 @@ class InterfaceWindows:
         columns = {column.name: found[column.name].astype(column.dtype) for column in QUEUE_COLUMNS}
         codes, names = self._feeds.interfaces()
         of_queues = tuple(
-            (*names[code], self._feeds[feed].queue) for code, feed in zip(codes[feeds], feeds.tolist(), strict=True)
+            (*names[code], self._feeds[feed].direction, self._feeds[feed].queue)
+            for code, feed in zip(codes[feeds], feeds.tolist(), strict=True)
         )
         return QueueWindow(number * self._span_ns, self._span_ns, columns, of_queues)
 

@@ -54,6 +54,7 @@ def queues(
     store: StorePath = None,
     device: OnlyDevice = None,
     interface: OnlyInterface = None,
+    direction: Annotated[list[str] | None, typer.Option("--direction", help="in or out (repeatable).")] = None,
     queue: Annotated[list[str] | None, typer.Option("--queue", help="Only this one (repeatable).")] = None,
     bucket: Bucket = None,
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="Queues to show, the busiest.")] = 20,
@@ -71,9 +72,16 @@ def queues(
     from telemetryd.config.units import format_rate
     from telemetryd.store import counter_query
 
-    ask = partial(counter_query.queues, devices=device or (), interfaces=interface or (), names=queue or (), n=n)
+    ask = partial(
+        counter_query.queues,
+        devices=device or (),
+        interfaces=interface or (),
+        directions=direction or (),
+        names=queue or (),
+        n=n,
+    )
     fields = [
-        *map(output.text, ("device", "interface", "queue")),
+        *map(output.text, ("device", "interface", "direction", "queue")),
         output.Field("rate", lambda row: "-" if row["bps"] is None else format_rate(row["bps"]), right=True),
         *(output.Field(name.replace("_", " "), partial(_count, name), right=True) for name in _QUEUE_COUNTS),
         output.Field(

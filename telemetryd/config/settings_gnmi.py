@@ -27,7 +27,17 @@ Keepalive = Annotated[int, *duration(SECOND_NS, 7200 * SECOND_NS)]
 MessageSize = Annotated[int, *size(64 << 10, 1 << 30)]
 TcpPort = Annotated[int, Field(ge=1, le=65535)]
 Vendor = Literal[
-    "generic", "arista", "cisco-nxos", "cisco-xe", "cisco-xr", "h3c", "huawei", "juniper", "nokia", "sonic"
+    "generic",
+    "arista",
+    "cisco-nxos",
+    "cisco-xe",
+    "cisco-xr",
+    "h3c",
+    "huawei",
+    "juniper",
+    "nokia",
+    "sonic",
+    "telemetryd",
 ]
 Encoding = Literal["auto", "proto", "json_ietf", "json", "bytes", "ascii"]
 Transport = Literal["fast", "grpc"]

@@ -92,29 +92,34 @@ def queues(
     *,
     devices: Sequence[str] = (),
     interfaces: Sequence[str] = (),
+    directions: Sequence[str] = (),
     names: Sequence[str] = (),
     bucket_ns: int | None = None,
     n: int | None = None,
 ) -> CounterAnswer:
     """Sum the counters of queues over a range, in buckets of time if asked for: what left them, and what they dropped.
 
-    A row has ``device``, ``interface``, ``queue``, ``octets``, ``packets``, ``dropped_octets``, ``dropped_packets``
-    (None: the device does not count it), ``covered_s``, ``bps`` over the time that is covered, ``drop_share`` of the
-    packets that came, and ``flags``. The busiest queues come first.
+    A row has ``device``, ``interface``, ``direction``, ``queue``, ``octets``, ``packets``, ``dropped_octets``,
+    ``dropped_packets`` (None: the device does not count it), ``covered_s``, ``bps`` over the time that is covered,
+    ``drop_share`` of the packets that came, and ``flags``. The busiest queues come first.
 
     Parameters
     ----------
     from_ns, to_ns:
         As :func:`telemetryd.store.counted.ask` takes them, which says what is raised.
-    devices, interfaces, names:
-        Devices, interfaces and queues; none takes all.
+    devices, interfaces, directions, names:
+        Devices, interfaces, directions (``in``, ``out``) and queues; none takes all.
     n:
         How many queues, the busiest; None for all.
     """
-    where = {"device": devices, "interface": interfaces, "queue": names}
+    where = {"device": devices, "interface": interfaces, "direction": directions, "queue": names}
     answer = ask(store, Question("queue", _OF_QUEUE, where, "queues"), from_ns, to_ns, bucket_ns)
     return _ordered(
-        answer, ("device", "interface", "queue"), lambda row: row["octets"] + row["dropped_octets"], _finished_queue, n
+        answer,
+        ("device", "interface", "direction", "queue"),
+        lambda row: row["octets"] + row["dropped_octets"],
+        _finished_queue,
+        n,
     )
 
 

@@ -180,7 +180,13 @@ INTERFACE: Final = Measurement(
 QUEUE: Final = Measurement(
     "queue",
     "Queue counters, by gNMI: what left a queue in the span, and what it dropped, as far as the device counts it.",
-    (_DEVICE, Tag("interface", "name of the interface"), Tag("queue", "name of the queue"), _SPAN),
+    (
+        _DEVICE,
+        Tag("direction", "`in` or `out` at the interface", is_kept=True),
+        Tag("interface", "name of the interface"),
+        Tag("queue", "name of the queue"),
+        _SPAN,
+    ),
     (
         _sum("octets", "integer", "octets", "growth of `transmit-octets`"),
         _sum("packets", "integer", "packets", "growth of `transmit-pkts`"),

@@ -135,7 +135,7 @@ def test_drops_on_the_way_hold_traffic_back(run: Run, tmp_path: Path, interface:
     columns["packets"][:], columns["dropped_packets"][:] = 1e6 * (1 - share), 1e6 * share
     columns["known"][:], columns["covered_ns"][:] = 15, BIN
     noon = DAY[(DAY - DAY[0]) // 3600 // 10**9 == 12].tolist()
-    windows = [QueueWindow(start_ns, BIN, columns, (("CR01", interface, "q3"),)) for start_ns in noon]
+    windows = [QueueWindow(start_ns, BIN, columns, (("CR01", interface, "out", "q3"),)) for start_ns in noon]
     with Store.open(city.store) as store:
         store.append([], "live:1", [], windows)
     tax = proved(run, city)["tax",]

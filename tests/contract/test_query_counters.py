@@ -86,7 +86,7 @@ def test_mistakes_are_told(store: Path, tmp_path: Path, capsys: pytest.CaptureFi
 @pytest.fixture
 def others(tmp_path: Path) -> Path:
     """Return a store with two windows of queues and components."""
-    names = (("CR01", "exit", "af4"), ("CR01", "exit", "be"))
+    names = (("CR01", "exit", "out", "af4"), ("CR01", "exit", "in", "be"))
     windows: list[CounterWindow] = []
     for number in range(2):
         start_ns = START_NS + number * TEN_NS
@@ -106,8 +106,8 @@ def test_queues_and_components_are_shown(others: Path, capsys: pytest.CaptureFix
     """What left a queue, what it dropped, and what is not known; means, extremes, and `-` for no reading."""
     assert call(["query", "queues", "--store", str(others)]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["CR01", "exit", "af4", "1", "Mbit/s", "20", "20", "20", "50.00", "%", "20"] in lines
-    assert ["CR01", "exit", "be", "-", "20", "-", "-", "-", "20"] in lines
+    assert ["CR01", "exit", "out", "af4", "1", "Mbit/s", "20", "20", "20", "50.00", "%", "20"] in lines
+    assert ["CR01", "exit", "in", "be", "-", "20", "-", "-", "-", "20"] in lines
     assert call(["query", "queues", "--store", str(others), "--queue", "af4", "--bucket", "10s", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert (answer["query"], len(answer["rows"]), answer["rows"][0]["drop_share"]) == ("queues", 2, 0.5)

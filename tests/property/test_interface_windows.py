@@ -139,7 +139,7 @@ def test_two_sources_of_one_interface_count_once() -> None:
     """The feed that tells of more of a span is taken, gNMI's where both tell of the same; queues have their own."""
     feeds = Feeds(Ports(by_index={("sw1", 7): "eth7"}, speeds_bps={("sw1", "eth7"): 1e9}))
     by_gnmi, by_sflow = feeds.number(Feed(GNMI, "sw1", "eth7")), feeds.number(Feed(SFLOW, "sw1", 7))
-    queue = feeds.number(Feed(GNMI, "sw1", "eth7", "q0"))
+    queue = feeds.number(Feed(GNMI, "sw1", "eth7", "q0", "out"))
     windows = InterfaceWindows(feeds, HOLD_NS)
     one = rows(
         (by_gnmi, Counter.IN_OCTETS, 0, 10, 100, 0),
@@ -150,7 +150,7 @@ def test_two_sources_of_one_interface_count_once() -> None:
     )
     windows.add(one, none(one), NOW_NS)
     first, of_queue, second, _ = windows.close(NOW_NS, is_last=True)
-    assert by_name(of_queue, "octets") == {("sw1", "eth7", "q0"): 2}
+    assert by_name(of_queue, "octets") == {("sw1", "eth7", "out", "q0"): 2}
     assert by_name(first, "in_octets") == {("sw1", "eth7"): 100}
     assert by_name(second, "in_octets") == {("sw1", "eth7"): 90}
     assert by_name(second, "source") == {("sw1", "eth7"): SFLOW}

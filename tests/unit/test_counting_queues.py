@@ -57,12 +57,26 @@ def test_queues_have_windows_under_the_name_of_their_interface(tmp_path: Path) -
     first, second, third = story.close(27, is_last=True, kind="queue")
     assert isinstance(first, QueueWindow)
     assert rows(first, "octets", "packets", "dropped_packets", "known", "covered_ns") == {
-        (*EXIT, "af4"): (500, 5, 10, ALL, 5 * SECOND_NS),
-        (*EXIT, "be"): (3500, 0, 0, QueueKnown.OCTETS, 5 * SECOND_NS),
+        (*EXIT, "out", "af4"): (500, 5, 10, ALL, 5 * SECOND_NS),
+        (*EXIT, "out", "be"): (3500, 0, 0, QueueKnown.OCTETS, 5 * SECOND_NS),
     }
-    assert rows(second, "octets", "dropped_packets")[*EXIT, "af4"] == (750, 20)
-    assert rows(third, "octets", "flags")[*EXIT, "af4"] == (250, GrowthFlag.RESET)
+    assert rows(second, "octets", "dropped_packets")[*EXIT, "out", "af4"] == (750, 20)
+    assert rows(third, "octets", "flags")[*EXIT, "out", "af4"] == (250, GrowthFlag.RESET)
     assert story.counting.counters().feeds == 3
+
+
+def test_queues_of_both_directions_are_apart(tmp_path: Path) -> None:
+    """A queue of the way in has the same name as one of the way out: a gateway shapes both."""
+    story = Story(tmp_path)
+    for at_s in (0, 10):
+        for side, factor in (("output", 100), ("input", 7)):
+            path = QUEUE.format("af4").replace("output", side)
+            story.leaves(at_s, update(f"{path}/transmit-octets", uint_val=factor * at_s))
+    (window,) = story.close(12, is_last=True, kind="queue")
+    assert rows(window, "octets") == {
+        ("CR01", "xe1", "out", "af4"): (1000,),
+        ("CR01", "xe1", "in", "af4"): (70,),
+    }
 
 
 def test_components_have_means_and_extremes(tmp_path: Path) -> None:
@@ -182,7 +196,13 @@ def test_series_of_queues_and_components(tmp_path: Path) -> None:
     render = SeriesRenderer(CardinalityGuard(1000)).counters
     (of_queues,) = story.close(12, is_last=True, kind="queue")
     points = {point.tags["queue"]: point for point in parse_lines(render(of_queues))}
-    assert points["af4"].tags == {"device": "CR01", "interface": "exit", "queue": "af4", "span": "10s"}
+    assert points["af4"].tags == {
+        "device": "CR01",
+        "interface": "exit",
+        "direction": "out",
+        "queue": "af4",
+        "span": "10s",
+    }
     assert points["af4"].fields == {"octets": 12500, "dropped_packets": 10, "bits_per_second": 10000, "seconds": 10}
     assert points["be"].fields == {"packets": 10, "seconds": 10}
     of_components = next(one for one in story.windows if isinstance(one, ComponentWindow))

@@ -66,7 +66,7 @@ def test_counters_of_interfaces_and_queues_are_found() -> None:
             update(f"{QUEUE}/state/transmit-octets", uint_val=5), update(f"{QUEUE}/state/name", string_val="q7")
         ),
     )
-    eth0, eth1, queue = Entity("eth0"), Entity("eth1"), Entity("eth0", "q7")
+    eth0, eth1, queue = Entity("eth0"), Entity("eth1"), Entity("eth0", "q7", "out")
     assert reader.rows(told.before) == []
     assert reader.rows(told.after) == [
         (eth0, Counter.IN_OCTETS, 2**64 - 1),
@@ -124,7 +124,7 @@ def test_states_are_told() -> None:
         (ETH0, Entity("eth0")),
         (f"{ETH0}/state/counters", Entity("eth0")),
         (f"{ETH0}/state/description", None),
-        (QUEUE, Entity("eth0", "q7")),
+        (QUEUE, Entity("eth0", "q7", "out")),
         ("/qos", EVERYTHING),
         ("/components/component[name=eth0]", None),
     ],

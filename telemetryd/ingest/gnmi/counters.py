@@ -75,16 +75,21 @@ _MEMBER: Final = ("lacp", "interfaces", "interface", "members", "member", "state
 MOST_OF_GAUGE: Final = 1e9
 _STATES: Final = {aliases.OPER_STATUS: OPER_STATUS, aliases.IFINDEX: IFINDEX}
 _INTERFACE: Final = ("interfaces", "interface")
-_QUEUE: Final = ("qos", "interfaces", "interface", "output", "queues", "queue")
+#: The queues of a direction.
+_QUEUES: Final = {
+    direction: ("qos", "interfaces", "interface", side, "queues", "queue")
+    for direction, side in (("out", "output"), ("in", "input"))
+}
 _SPEED = re.compile(r"SPEED_(\d+)([KMGT])B?$")
 _FACTORS: Final = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
 class Entity(NamedTuple):
-    """An interface, by its name or its ifIndex, or with ``queue`` one of its queues; or a component."""
+    """An interface, by its name or its ifIndex, or with ``queue`` one of its queues, in or out; or a component."""
 
     interface: str
     queue: str = ""
+    direction: str = ""
     component: str = ""
     if_index: int = 0
 
@@ -268,8 +273,9 @@ def _place(path: Path) -> tuple[int, Entity] | None:
     names = tuple(elem.name for elem in elems)
     if names[:2] == _INTERFACE and (leaf := _OF_INTERFACE.get(names[2:])) is not None and _key(elems[1]):
         return leaf, Entity(_key(elems[1]))
-    if names[:6] == _QUEUE and (leaf := _OF_QUEUE.get(names[6:])) is not None and _key(elems[2]) and _key(elems[5]):
-        return leaf, Entity(_key(elems[2]), _key(elems[5]))
+    for direction, branch in _QUEUES.items():
+        if names[:6] == branch and (leaf := _OF_QUEUE.get(names[6:])) is not None and _key(elems[2]) and _key(elems[5]):
+            return leaf, Entity(_key(elems[2]), _key(elems[5]), direction)
     if names[:2] == _COMPONENT and (leaf := _OF_COMPONENT.get(names[2:])) is not None and _key(elems[1]):
         return leaf, Entity("", component=_key(elems[1]))
     if names == _MEMBER and _key(elems[2]) and _key(elems[4]):
@@ -295,14 +301,17 @@ def _native_place(elems: tuple[Elem, ...], names: tuple[str, ...]) -> tuple[int,
 def _scope(path: Path) -> int | Entity:
     """Return what lies at and below a deleted path."""
     names = tuple(elem.name for elem in path.elems)
-    for branch, keyed in ((_INTERFACE, (1,)), (_QUEUE, (2, 5))):
+    for direction, branch, keyed in (
+        ("", _INTERFACE, (1,)),
+        *((direction, branch, (2, 5)) for direction, branch in _QUEUES.items()),
+    ):
         if names == branch[: len(names)] or names[: len(branch)] == branch:
             keys = [_key(path.elems[place]) for place in keyed if place < len(names)]
             if len(keys) < len(keyed) or not all(keys):
                 return EVERYTHING
             if len(names) > len(branch) and not _holds_counters(names[len(branch) :]):
                 return NOBODY
-            return Entity(keys[0], keys[1] if len(keys) > 1 else "")
+            return Entity(keys[0], keys[1] if len(keys) > 1 else "", direction)
     return NOBODY
 
 

@@ -31,6 +31,8 @@ class Profile:
         Whether values in JSON repeat the name of their node.
     least_heartbeat_s:
         A shorter heartbeat is refused.
+    has_input_queues:
+        Whether queues that packets pass on their way in are known to it.
     """
 
     encodings: tuple[int, ...] = PREFERENCE
@@ -39,6 +41,7 @@ class Profile:
     needs_prefix: bool = False
     wraps_json: bool = False
     least_heartbeat_s: int = 0
+    has_input_queues: bool = False
 
 
 PROFILES: Final[dict[str, Profile]] = {
@@ -51,6 +54,7 @@ PROFILES: Final[dict[str, Profile]] = {
     "huawei": Profile(encodings=(_JSON_IETF, _JSON, _PROTO), needs_prefix=True),
     "juniper": Profile(encodings=(_PROTO, _JSON_IETF, _JSON), believes_capabilities=False),
     "nokia": Profile(encodings=(_PROTO, _JSON_IETF, _JSON)),
+    "telemetryd": Profile(has_input_queues=True),
     "sonic": Profile(encodings=(_JSON_IETF, _PROTO), needs_prefix=True, wraps_json=True, least_heartbeat_s=300),
 }
 
