@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 from telemetryd.agent.branches import branch_of
 from telemetryd.agent.datastore import Entry, Values
@@ -17,6 +19,9 @@ from telemetryd.agent.tree import Branch, Elems, Snapshot, Value
 from telemetryd.errors import TelemetrydError
 from telemetryd.ingest.gnmi.path import parse
 from telemetryd.observe.log import Log
+
+#: Readings of which it is known what has changed since the one before.
+REMEMBERED: Final = 64
 
 
 def whole_model(interfaces: Model) -> Model:
@@ -40,6 +45,11 @@ class ConfigSource:
         self.pulse = Pulse()
         self._interfaces, self._realiser = interfaces, realiser
         self._published: dict[Elems, Branch] = {}
+        # What may have changed from one reading to the next; the number of the reading is that of the first of them.
+        self._changes: deque[frozenset[Elems]] = deque(maxlen=REMEMBERED)
+        self._number = 0
+        self._changing: set[Elems] = set()
+        self._moving: frozenset[Elems] = frozenset()
         self._configured: dict[str, tuple[ListNode, Elems, Values]] = {}
         self._counted: dict[str, tuple[ListNode, Elems]] = {}
         self._log = Log("agent")
@@ -84,6 +94,7 @@ class ConfigSource:
     def publish(self, changed: Iterable[tuple[str, Entry | None, Entry | None]]) -> None:
         """Show what has changed: paths of entries, with what they were and what they are."""
         for path, old, new in changed:
+            self._changing.update(entry.elems for entry in (old, new) if entry is not None)
             if new is not None:
                 self._published[new.elems] = branch_of(new.node, new.elems, new.values)
                 self._configured[path] = (new.node, new.elems, new.values)
@@ -102,8 +113,26 @@ class ConfigSource:
             self._log.warning("counters of queues cannot be read", reason=failure)
             counted = {}
         ts_ns = time.time_ns() if counted else snapshot.ts_ns
-        branches = {**snapshot.branches, **self._published, **self._with_counters(counted)}
-        return Snapshot(ts_ns, snapshot.began_s, branches)
+        counters = self._with_counters(counted)
+        branches = {**snapshot.branches, **self._published, **counters}
+        # Interfaces and what is counted are others every time.
+        moving = frozenset((*snapshot.branches, *counters))
+        self._changes.append(frozenset((*moving, *self._moving, *self._changing)))
+        self._number += 1
+        self._moving, self._changing = moving, set()
+        return Snapshot(ts_ns, snapshot.began_s, branches, self._number, self._since(self._number))
+
+    def _since(self, number: int) -> Callable[[int], frozenset[Elems] | None]:
+        """Return what tells what may have changed between an earlier reading and one."""
+
+        def changed(earlier: int) -> frozenset[Elems] | None:
+            first = self._number - len(self._changes) + 1
+            if not first <= earlier + 1 <= number + 1:
+                return None
+            later = (self._changes[at - first] for at in range(earlier + 1, number + 1))
+            return frozenset[Elems]().union(*later)
+
+        return changed
 
     def _with_counters(self, counted: Leaves) -> Mapping[Elems, Branch]:
         by_entry: dict[str, dict[str, Value]] = {}

@@ -176,10 +176,19 @@ class Service:
     async def _stream(self, asked: Subscribed, sender: _Sender, requests: Requests) -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(_hear(requests), name="requests")
+                group.create_task(self._hear(requests, sender), name="requests")
                 await self._send_on(asked, sender)
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
+
+    async def _hear(self, requests: Requests, sender: _Sender) -> None:
+        """Hear what a client says after its subscription; that it says no more is no end of the stream."""
+        try:
+            await _hear(requests)
+        except RefusedError as refusal:
+            # Whoever sends finishes its message first: gRPC refuses a status while one is under way.
+            sender.refusal = refusal
+            self._source.pulse.beat()
 
     async def _send_on(self, asked: Subscribed, sender: _Sender) -> None:
         """Send what the parts of a stream are due, for ever."""
@@ -194,6 +203,8 @@ class Service:
         while True:
             next_s = min(part.next_s for part in asked.parts)
             await self._source.pulse.after(seen, None if next_s == float("inf") else max(0.0, next_s - loop.time()))
+            if sender.refusal is not None:
+                raise sender.refusal
             if self._closing:
                 raise RefusedError(grpc.StatusCode.UNAVAILABLE, "the target is stopping")
             now_s = loop.time()
@@ -226,9 +237,16 @@ class Service:
 
 
 class _Sender:
-    """Sends messages of a call, and counts them."""
+    """Sends messages of a call, and counts them.
+
+    Attributes
+    ----------
+    refusal:
+        Why the call is to end instead.
+    """
 
     def __init__(self, encoder: Encoder, write: Write, counts: Counter[str]) -> None:
+        self.refusal: RefusedError | None = None
         self.sent: dict[str, int] = {"notifications": 0, "updates": 0, "deletes": 0}
         self._encoder = encoder
         self._write = write
@@ -248,6 +266,8 @@ class _Sender:
         await self._write(_SYNC)
 
     async def _send(self, octets: bytes, **counted: int) -> None:
+        if self.refusal is not None:
+            raise self.refusal
         await self._write(octets)
         for name, n in (("notifications", 1), *counted.items()):
             self.sent[name] += n
@@ -255,7 +275,7 @@ class _Sender:
 
 
 async def _hear(requests: Requests) -> None:
-    """Hear what a client says after its subscription; that it says no more is no end of the stream."""
+    """Refuse what a client says after its subscription."""
     async for octets in requests:
         if not is_poll(octets):
             raise _second_subscription()

@@ -83,6 +83,7 @@ class Part:
         self._heartbeat = _Timer(self.trigger.heartbeat_s)
         self._look = _Timer(0.0 if self.trigger.sample_s else LOOK_S)
         self._looks = False
+        self._number = 0
 
     @property
     def next_s(self) -> float:
@@ -119,24 +120,30 @@ class Part:
     def _take(self, snapshot: Snapshot, *, is_whole: bool) -> Sending:
         updates: list[Leaves] = []
         gone: list[Elems] = []
-        before, self._before = self._before, {}
-        self._looks = False
-        for elems, branch in snapshot.branches.items():
+        # A large tree of which little has changed is not gone through.
+        changed = None if is_whole or not self._before else snapshot.changed_since(self._number)
+        before, self._number = self._before, snapshot.number
+        if changed is None:
+            self._before, self._looks = {}, False
+            changed = (*snapshot.branches, *(elems for elems in before if elems not in snapshot.branches))
+        for elems in changed:
+            branch, old = snapshot.branches.get(elems), before.get(elems)
+            if branch is None:
+                if old is not None:
+                    self._before.pop(elems, None)
+                    gone += self._nodes_of(old)
+                    self.selection.forget(elems)
+                continue
             picked = self.selection.pick(branch).leaves
             if not picked:
                 continue
             self._looks = self._looks or any(branch.node.leaves[i].is_counter for i in picked)
             self._before[elems] = branch
-            old = before.get(elems)
             sent = picked if is_whole or old is None else _changed(picked, old, branch)
             if any(branch.values[i] is not None for i in sent):
                 updates.append((branch, sent))
-            if old is not None:
+            if old is not None and old is not branch:
                 gone += [elems + branch.node.leaves[i].elems for i in picked if _is_gone(i, old, branch)]
-        for elems, old in before.items():
-            if elems not in self._before:
-                gone += self._nodes_of(old)
-                self.selection.forget(elems)
         return Sending(updates, gone)
 
     def _nodes_of(self, branch: Branch) -> list[Elems]:
@@ -151,6 +158,8 @@ class Part:
 
 
 def _changed(picked: Sequence[int], old: Branch, new: Branch) -> Sequence[int]:
+    if old is new:
+        return ()
     return [i for i in picked if old.values[i] != new.values[i]]
 
 

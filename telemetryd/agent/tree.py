@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -42,11 +42,18 @@ class Snapshot:
         The same on the clock of the event loop.
     branches:
         By their paths, in the order in which they are sent.
+    number:
+        Of the reading, where its source numbers them.
+    changed_since:
+        Where it does: number of an earlier reading -> the paths of those branches that may be others now, gone or new;
+        None where that is too long ago.
     """
 
     ts_ns: int
     began_s: float
     branches: Mapping[Elems, Branch] = field(default_factory=dict)
+    number: int = 0
+    changed_since: Callable[[int], Collection[Elems] | None] = lambda number: None
 
 
 class Picked(NamedTuple):
