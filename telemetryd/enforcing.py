@@ -178,6 +178,7 @@ class Enforcing(Component):
         self._failures: dict[str, Decision] = {}
         self._decision: Decision | None = None
         self._trouble = ""
+        self._unopened: dict[str, str] = {}
         self._looked_ns = 0
         demanding.on_table(lambda _: self._wake.set())
 
@@ -241,7 +242,10 @@ class Enforcing(Component):
     def health(self) -> Health:
         """Degraded while a gateway is not as planned, or nothing could be decided."""
         reasons = [self._trouble] if self._trouble else []
-        reasons += [f"{name}: {why}" for name, one in self._followers.items() if (why := one.name_of_trouble())]
+        troubles = self._unopened | {
+            name: why for name, one in self._followers.items() if (why := one.name_of_trouble())
+        }
+        reasons += [f"{name}: {why}" for name, why in troubles.items()]
         if len(reasons) > NAMED:
             reasons[NAMED:] = [f"and {len(reasons) - NAMED:,} more gateways"]
         return degraded(*reasons)
@@ -250,7 +254,7 @@ class Enforcing(Component):
         """Go by a setup: every gateway anew, those that are written to and those in shadow."""
         self._setup = setup
         self._baseline, self._failures, self._decision = None, {}, None
-        self._followers, self._trouble = {}, ""
+        self._followers, self._trouble, self._unopened = {}, "", {}
         access = setup.access
         if setup.planner is None or access is None:
             return
@@ -262,7 +266,7 @@ class Enforcing(Component):
                     guards = [*self._guards(name, device), *access.guards(device)]
                 except TelemetrydError as error:
                     self._log.error("gateway stays in shadow", gateway=name, reason=error)
-                    self._trouble = f"{name} stays in shadow: {error}"
+                    self._unopened[name] = f"stays in shadow: {error}"
             self._followers[name] = Follower(
                 name,
                 device,

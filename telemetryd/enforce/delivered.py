@@ -6,7 +6,8 @@ is what samples said of the same class and period, so that both can be judged by
 A period of a class is
 
     met          the queue sent the guarantee, less the tolerance
-    idle         less than the guarantee was demanded, and the queue dropped nothing
+    idle         less than the guarantee was demanded, as estimated before the period: who begins in the middle of one,
+                 or sends in bursts, is not owed all of it; who is held back asks for more from period to period
     missed       neither
 """
 
@@ -80,7 +81,7 @@ def outcome(row: Row, tolerance: float = TOLERANCE) -> Outcome:
     """Judge a period by the counters of the queue."""
     if row.delivered_bps >= row.guarantee_bps * (1 - tolerance):
         return Outcome.MET
-    if row.dropped == 0 and row.demand_bps < row.guarantee_bps:
+    if row.demand_bps < row.guarantee_bps:
         return Outcome.IDLE
     return Outcome.MISSED
 

@@ -142,7 +142,11 @@ class Follower:
     async def step(self, step: Step) -> bool:
         """Bring the gateway to its plan; return whether something was written to it."""
         if self.device is None:
-            await asyncio.to_thread(self._note, step)
+            try:
+                await asyncio.to_thread(self._note, step)
+                self._say(Phase.SHADOW, "")
+            except TelemetrydError as error:
+                self._say(Phase.TROUBLED, f"its verdict was not kept: {error}")
             return False
         try:
             if self._before and await self._is_taken_back(step):
