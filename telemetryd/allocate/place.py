@@ -79,8 +79,13 @@ class Placed:
             },
         )
 
-    def allocate(self) -> Allocation:
+    def allocate(self, laid_out: Tree | None = None) -> Allocation:
         """Divide the capacity, and hold the result to what always holds.
+
+        Parameters
+        ----------
+        laid_out:
+            What :meth:`tree` gave, where nodes and terms are the same still.
 
         Raises
         ------
@@ -89,7 +94,7 @@ class Placed:
         TelemetrydError
             If an invariant is broken: a mistake of this program, and nothing to apply.
         """
-        tree = self.tree()
+        tree = self.tree() if laid_out is None else laid_out
         demand: NDArray[np.int64] = np.zeros(len(tree), np.int64)
         for node, bps in self.bps.items():
             demand[tree.place[node]] = min(bps, MAX_BPS)  # rows of one leaf may add up to more than a rate can be

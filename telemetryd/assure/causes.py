@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from telemetryd.allocate.demand_file import Demand
 from telemetryd.allocate.place import Placed, Placer
+from telemetryd.allocate.tree import Tree
 from telemetryd.assure.guarantees import Node, Promises
 from telemetryd.policy.admission import capacity_bps
 from telemetryd.policy.outline import active_at, outline
@@ -25,70 +26,84 @@ class Cause(StrEnum):
     UNKNOWN = "unknown"
 
 
-def cause_of(
-    promises: Promises,
-    registry: Registry,
-    node: Node,
-    guarantee_bps: float,
-    at: datetime,
-    usage: Sequence[tuple[str, str, float]],
-    *,
-    silent: Collection[str],
-    is_full: bool,
-    dropped_here: bool = False,
-) -> Cause:
-    """Find the cause of one missed window.
+class WindowCauses:
+    """The causes in one window: who used what of a link, and what its policy gives.
 
     The allocation is computed for what everybody used, which is the least that they demanded, and for a demand of the
-    guarantee below the node.
+    guarantee below the node in question.
 
     Parameters
     ----------
-    node, guarantee_bps:
-        Whose guarantee, and how much it was.
     at:
         Local time of the policy.
     usage:
         (department, application, bit/s) of all that was used on the link.
     silent:
         Members of the group without a sample in the window.
-    is_full:
-        Whether the link or a ceiling above the node was full.
-    dropped_here:
-        Whether queues of the link's own interfaces dropped, by their counters.
     """
-    if not is_full:
-        return Cause.QUEUE if dropped_here else Cause.ELSEWHERE
-    root = outline(promises.policy, registry, active_at(promises.policy, at), promises.capacity_bps)
-    placed = Placed(promises.policy, promises.link, promises.direction, promises.capacity_bps)
-    placer = Placer(placed, root, registry)
-    mine: list[int] = []
-    for department, application, bps in usage:
-        leaf = placer.add(Demand(promises.link, promises.direction, department, application, round(bps)))
-        if placed.names[leaf][: len(node)] == node:
+
+    def __init__(
+        self,
+        promises: Promises,
+        registry: Registry,
+        at: datetime,
+        usage: Sequence[tuple[str, str, float]],
+        silent: Collection[str] = (),
+    ) -> None:
+        self._promises, self._registry, self._silent = promises, registry, frozenset(silent)
+        root = outline(promises.policy, registry, active_at(promises.policy, at), promises.capacity_bps)
+        self._placed = Placed(promises.policy, promises.link, promises.direction, promises.capacity_bps)
+        self._placer = Placer(self._placed, root, registry)
+        for department, application, bps in usage:
+            self._add(department, application, round(bps))
+        self._tree: Tree | None = None
+
+    def cause_of(self, node: Node, guarantee_bps: float, *, is_full: bool, dropped_here: bool = False) -> Cause:
+        """Find the cause of a missed guarantee.
+
+        Parameters
+        ----------
+        node, guarantee_bps:
+            Whose guarantee, and how much it was.
+        is_full:
+            Whether the link or a ceiling above the node was full.
+        dropped_here:
+            Whether queues of the link's own interfaces dropped, by their counters.
+        """
+        if not is_full:
+            return Cause.QUEUE if dropped_here else Cause.ELSEWHERE
+        placed, promises = self._placed, self._promises
+        mine = [leaf for leaf in placed.demands if placed.names[leaf][: len(node)] == node]
+        missing = round(guarantee_bps) - sum(placed.bps[leaf] for leaf in mine)
+        if not mine:
+            levels = promises.levels(node)
+            leaf = self._add(levels.get("department", ""), levels.get("application", ""), 0)
+            if placed.names[leaf][: len(node)] != node:
+                return Cause.UNKNOWN  # nothing tells which traffic would have been there
             mine.append(leaf)
-    missing = round(guarantee_bps) - sum(placed.bps[leaf] for leaf in set(mine))
-    if not mine:
-        levels = promises.levels(node)
-        names = levels.get("department", ""), levels.get("application", "")
-        leaf = placer.add(Demand(promises.link, promises.direction, *names, 0))
-        if placed.names[leaf][: len(node)] != node:
-            return Cause.UNKNOWN  # nothing tells which traffic would have been there
-        mine.append(leaf)
-    if missing > 0:
-        placed.bps[max(mine, key=lambda leaf: placed.bps[leaf])] += missing
-    # What the allocation gives must reach what is promised, up to the rounding of each node on the way.
-    enough = guarantee_bps - len(placed.names)
-    number = placer.nodes[node]
+        largest = max(mine, key=lambda leaf: placed.bps[leaf])
+        # What the allocation gives must reach what is promised, up to the rounding of each node on the way.
+        enough = guarantee_bps - len(placed.names)
+        number = self._placer.nodes[node]
+        before = placed.bps[largest]
+        placed.bps[largest] += max(missing, 0)
+        try:
+            if self._given(number, promises.capacity_bps) < enough:
+                return Cause.POLICY
+            down = [member for member in promises.members if member in self._silent]
+            left = capacity_bps(promises.link, promises.direction, self._registry, down)
+            return Cause.CAPACITY if down and self._given(number, left) < enough else Cause.ENFORCEMENT
+        finally:
+            placed.bps[largest] = before
 
-    def given(capacity: int) -> int:
+    def _add(self, department: str, application: str, bps: int) -> int:
+        return self._placer.add(Demand(self._promises.link, self._promises.direction, department, application, bps))
+
+    def _given(self, number: int, capacity: int) -> int:
+        """Return what a node is given of a capacity."""
+        placed = self._placed
         placed.capacity_bps = capacity
-        allocation = placed.allocate()
+        if self._tree is None or len(self._tree) != len(placed.names):
+            self._tree = placed.tree()
+        allocation = placed.allocate(self._tree)
         return int(allocation.bps[allocation.tree.place[number]])
-
-    if given(promises.capacity_bps) < enough:
-        return Cause.POLICY
-    down = [member for member in promises.members if member in silent]
-    if down and given(capacity_bps(promises.link, promises.direction, registry, down)) < enough:
-        return Cause.CAPACITY
-    return Cause.ENFORCEMENT

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from telemetryd.assure.causes import cause_of
+from telemetryd.assure.causes import WindowCauses
 from telemetryd.assure.guarantees import Node, Promises, Terms
 from telemetryd.assure.proof import (
     MARGIN,
@@ -198,7 +198,7 @@ class _Prover:
             _Ledger(self.starts, width, {lane: k for k, lane in enumerate([*terms.ceiling, *map(_lane, one.members)])})
             for one, terms in zip(promised, self.terms, strict=True)
         ]
-        self.looked_at: dict[tuple[int, str, int], Found | None] = {}
+        self.windows: dict[tuple[int, int], WindowCauses] = {}
         self.losses = queue_losses(snapshot, self.from_ns, self.to_ns, width)
 
     def document(self) -> Json:
@@ -253,12 +253,22 @@ class _Prover:
             self.snapshot, ("link", "direction", charge, "application"), selection, bucket_ns, may_be_empty=True
         )
 
-    def _looked_at(self, place: int, table: str, charge: str, from_ns: int, to_ns: int) -> Found | None:
+    def _window(self, place: int, number: int) -> WindowCauses:
         """Read one window of a promise; many guarantees miss the same ones."""
-        key = place, table, from_ns
-        if key not in self.looked_at:
-            self.looked_at[key] = self._found([place], table, charge, from_ns, to_ns, None)
-        return self.looked_at[key]
+        one = self.promised[place]
+        where, charge = one.counted, one.policy.file.charge
+        at_ns, seconds = int(self.starts[number]), float(self.collected_s[number])
+        until_ns = at_ns + self.question.window_ns
+        found = self._found([place], where.table, charge, at_ns, until_ns, None)
+        used = [
+            (name[2], name[3], float(octets) * 8 / seconds)
+            for name, octets in _volumes(found)
+            if _is_at(where, where.table, name[0], name[1])
+        ]
+        on_links = self._found([place], "link_usage", charge, at_ns, until_ns, None)
+        heard = {name[0] for name, _ in _volumes(on_links) if name[1] == one.direction}
+        at = datetime.fromtimestamp(at_ns // SECOND_NS, one.policy.zone).replace(tzinfo=None)
+        return WindowCauses(one, self.registry, at, used, [member for member in one.members if member not in heard])
 
     def _places(self, place: int, table: str) -> tuple[str, ...]:
         """Return where a table has the traffic of a promise: on its links it shows how full they are in any case."""
@@ -412,36 +422,34 @@ class _Prover:
         missed = np.flatnonzero(summary.verdicts == Verdict.MISSED)
         if not len(missed):
             return []
-        some = missed[np.unique(np.linspace(0, len(missed) - 1, min(EXAMINED, len(missed))).round().astype(int))]
-        one = self.promised[place]
-        where = one.counted
+        some = examined(missed, len(self.starts))
         counts: dict[str, int] = {}
         for number in some.tolist():
-            at_ns = int(self.starts[number])
-            until_ns, charge = at_ns + self.question.window_ns, one.policy.file.charge
-            seconds = float(self.collected_s[number])
-            found = self._looked_at(place, where.table, charge, at_ns, until_ns)
-            used = [
-                (name[2], name[3], float(octets) * 8 / seconds)
-                for name, octets in _volumes(found)
-                if _is_at(where, where.table, name[0], name[1])
-            ]
-            on_links = self._looked_at(place, "link_usage", charge, at_ns, until_ns)
-            heard = {name[0] for name, _ in _volumes(on_links) if name[1] == one.direction}
-            cause = cause_of(
-                one,
-                self.registry,
+            key = place, number
+            if key not in self.windows:
+                self.windows[key] = self._window(place, number)
+            cause = self.windows[key].cause_of(
                 node,
                 float(guarantee[number]),
-                datetime.fromtimestamp(at_ns // SECOND_NS, one.policy.zone).replace(tzinfo=None),
-                used,
-                silent=[member for member in one.members if member not in heard],
                 is_full=bool(is_full[number]),
                 dropped_here=bool(drops.here[number]),
             )
             counts[cause] = counts.get(cause, 0) + 1
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         return [{"cause": str(cause), "windows": count, "of": len(some)} for cause, count in ordered]
+
+
+def examined(missed: NDArray[np.intp], windows: int) -> NDArray[np.intp]:
+    """Return up to :data:`EXAMINED` of the missed windows, spread over the range.
+
+    They are those next to the same moments for every guarantee: what many missed together is read once.
+    """
+    at = np.searchsorted(missed, np.linspace(0, windows - 1, EXAMINED))
+    chosen = np.unique(missed[np.minimum(at, len(missed) - 1)])
+    others = np.setdiff1d(missed, chosen)
+    room = min(EXAMINED - len(chosen), len(others))
+    spread = np.unique(np.linspace(0, max(len(others) - 1, 0), room).round().astype(int))
+    return np.sort(np.concatenate((chosen, others[spread])))
 
 
 def _ports(one: Promises, registry: Registry) -> set[tuple[str, str]]:

@@ -19,6 +19,7 @@ from telemetryd.assure.proof import (
     shortfalls,
     summarise,
 )
+from telemetryd.store.proof import EXAMINED, examined
 
 RATE = 2000
 SIZE = 900.0
@@ -172,3 +173,14 @@ def test_exact_counts_leave_no_doubt():
     usage = Usage(np.full(2, WINDOW_S), octets, np.zeros(2), np.zeros(2))
     assert verdicts(usage).tolist() == [Verdict.MET, Verdict.MISSED]
     assert shortest_period_s(octets.sum(), 0.0, GUARANTEE) == 0.0
+
+
+@pytest.mark.parametrize("missed", [[7], [0, 1, 2], list(range(100, 130)), list(range(288)), [0, 5, 280, 287]])
+def test_the_windows_that_are_examined_are_spread_and_shared(missed):
+    """Up to 20 of them, all where there are fewer, none twice; guarantees that missed about the same share most."""
+    found = examined(np.array(missed), 288).tolist()
+    assert found == sorted(set(found)) and set(found) <= set(missed)
+    assert len(found) == min(EXAMINED, len(missed))
+    other = [window for window in missed if window % 97]
+    if len(other) > EXAMINED:
+        assert len(set(found) & set(examined(np.array(other), 288).tolist())) >= EXAMINED - 5
