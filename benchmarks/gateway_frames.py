@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import ipaddress
+import os
 import socket
 import struct
 import sys
@@ -53,6 +54,7 @@ def frame(line: str, size: int, source_mac: bytes, target_mac: bytes) -> bytes:
 
 def main() -> None:
     """Send."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     interface, count, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     own, gateway = bytes.fromhex(sys.argv[4]), bytes.fromhex(sys.argv[5])
     frames = [frame(line, size, own, gateway) for line in sys.stdin.read().split()]

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from telemetryd.agent.qos.objects import (
     DEEPEST,
+    GOING_PART,
     LEAST_BPS,
     PORT,
     Fifo,
@@ -117,7 +118,7 @@ def overfull(objects: dict[Key, Object], slack_bps: int) -> list[Key]:
 def test_changes_lead_there_and_no_sum_is_ever_too_large(have: dict[Key, Object], want: dict[Key, Object]) -> None:
     """Every operation is one that the kernel takes; after each the sums fit; at the end everything is as wanted."""
     objects = dict(have)
-    slack = LEAST_BPS * len(set(have) - set(want))
+    slack = sum(max(LEAST_BPS, one.rate_bps // GOING_PART) for key, one in classes_of(have).items() if key not in want)
     operations = diff_objects(have, want)
     for one in (*operations.before, *operations.after):
         carry_out(objects, one)

@@ -19,8 +19,11 @@ from typing import Final, NamedTuple
 PORT, DEFAULT = 1, 2
 #: Classes on the way from the port to a leaf, both included: TC_HTB_MAXDEPTH.
 DEEPEST: Final = 8
-#: bit/s of a class that is about to go: an octet a second, the least that HTB takes.
+#: bit/s: an octet a second, the least that HTB takes.
 LEAST_BPS: Final = 8
+#: The part of its rate that a class keeps that is about to go. Not less: it may have to stay, and a class owes for its
+#: last packet as long as the rate took for it that it had then.
+GOING_PART: Final = 256
 #: Octets that a frame has beyond what the kernel counts: the frame check sequence.
 OVERHEAD: Final = 4
 #: ns a tick of PSCHED (include/net/pkt_sched.h: PSCHED_SHIFT 6).
@@ -108,7 +111,7 @@ class Operations:
 def diff_objects(have: Mapping[Key, Object], want: Mapping[Key, Object]) -> Operations:
     """Return the fewest changes, in an order in which children never have more than their parent.
 
-    Besides an octet a second for each class that is about to go: it stays until no map leads there.
+    Besides a small part of its rate for each class that is about to go: it stays until no map leads there.
     Rates that fall from the leaves up, those that rise and what is new from the port down, then buffers; afterwards
     what goes, leaves before what is above them. A class whose parent is another one goes and comes, with all below it.
     A class that had others below it and becomes a leaf gets its priority and its buffer when they have gone. What the
@@ -226,7 +229,7 @@ def _falls(gone: Iterable[Operation]) -> list[Operation]:
     falls = []
     for key, old, _ in gone:
         if isinstance(old, HtbClass):
-            rate = max(LEAST_BPS, left.get(key, 0))
+            rate = max(LEAST_BPS, old.rate_bps // GOING_PART // 8 * 8, left.get(key, 0))
             above = _parent(key, old)
             left[above] = left.get(above, 0) + rate
             if old.rate_bps > rate:

@@ -10,8 +10,9 @@
 Who is served first of what others leave is the order of sequences, or, where a sequence of a policy is 65536 or more,
 sequence >> 16; sequence & 0xffff is the minor number then. Otherwise numbers are digests of names.
 
-HTB serves what is within its rate first and shares the rest by priority, then by quantum. So what is strict must lend
-nobody a rate: all it gets is what it borrows before the others, and they have next to none of their own.
+HTB serves what is within its rate first and shares the rest by priority, then by quantum. So beside something strict
+nobody has more than a thousandth of its own: all else is borrowed, the strict ones first. It is not less because HTB
+lets a class owe for a packet as long as its rate takes for it, whatever its rate is raised to meanwhile.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ _BURST_MS: Final = 8
 #: A buffer takes a whole packet of 64 KiB, as receive offload makes them, and some small ones.
 _LEAST_LIMIT: Final = (1 << 16) + (1 << 12)
 _MOST_QUANTUM: Final = 1 << 20
+#: What a queue beside strict ones has of its own: a thousandth of what is above it.
+_OWN_SHARE: Final = 1000
 #: What everything without a class has of its own, where there is as much left: 0.5 %.
 _DEFAULT_SHARE: Final = 200
 
@@ -211,17 +214,20 @@ class _Builder:
         has_strict = any(one.is_strict and not one.kind for one in schedulers)
         left_bps = self._left(above, schedulers)
         weights = sum(max(1, sum(input.weight or 1 for input in one.inputs)) for one in schedulers if not one.kind)
+        queues = sum(max(1, len(one.inputs)) for one in schedulers if not one.kind)
+        least_bps = min(above.rate_bps // _OWN_SHARE, left_bps // (10 * max(1, queues)))
         nodes: list[_Node] = []
         rank = first
         for one in schedulers:
             base = one.sequence >> 16 if is_explicit else rank
+            own_bps = least_bps if has_strict else left_bps
             if one.kind:
                 own = [self._rated(one, above, left_bps, base, depth)]
             elif one.child:
-                share_bps = 0 if has_strict else left_bps // weights
+                share_bps = least_bps if has_strict else left_bps // weights
                 own = [self._inner(one, _node(one, share_bps, above.ceil_bps, base), depth)]
             else:
-                own = self._leaves(one, above, 0 if has_strict else left_bps, weights, base)
+                own = self._leaves(one, above, own_bps, 0 if has_strict else weights, base)
             if is_explicit and len(own) == 1:
                 self._take(own[0], one)
             nodes += own
@@ -260,7 +266,11 @@ class _Builder:
         if one.inputs and depth + 1 > DEEPEST:
             raise unimplemented(one.path, f"HTB holds no more than {DEEPEST} levels of classes")
         weights = sum(input.weight or 1 for input in one.inputs)
-        node.children = self._leaves(one, node, 0 if one.is_strict else rate_bps, weights, priority)
+        if one.is_strict:
+            own_bps = min(rate_bps // _OWN_SHARE, rate_bps // (10 * max(1, len(one.inputs))))
+            node.children = self._leaves(one, node, own_bps, 0, priority)
+        else:
+            node.children = self._leaves(one, node, rate_bps, weights, priority)
         for child in node.children:
             child.priority = min(_PRIORITIES - 1, child.priority)
         return node
@@ -276,13 +286,17 @@ class _Builder:
         return node
 
     def _leaves(self, one: Scheduler, above: _Node, left_bps: int, weights: int, priority: int) -> list[_Node]:
-        """Return the leaves of a scheduler whose queues have no rates of their own."""
+        """Return the leaves of a scheduler whose queues have no rates of their own.
+
+        They share `left_bps` by weight; where `weights` is 0 each has as much.
+        """
         least = min((input.weight or 1 for input in one.inputs), default=1)
         levels = sorted({input.weight for input in one.inputs}, reverse=True)
         nodes = []
         for input in sorted(one.inputs, key=lambda input: (-input.weight, input.id)):
             weight = input.weight or 1
-            node = _Node(f"{one.path} {input.id}", _rate(left_bps * weight // weights), above.ceil_bps, scheduler=one)
+            share_bps = left_bps * weight // weights if weights else left_bps
+            node = _Node(f"{one.path} {input.id}", _rate(share_bps), above.ceil_bps, scheduler=one)
             node.queue = self._queue(one, input.queue, input.id)
             node.priority, node.quantum = priority, min(_MOST_QUANTUM, _MTU * weight // least)
             if one.is_strict:
