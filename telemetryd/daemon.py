@@ -44,6 +44,7 @@ from telemetryd.observe.metrics import SpecCollector, exposition
 from telemetryd.observe.systemd import Notifier
 from telemetryd.outputs import Figures, Outputs
 from telemetryd.quality import WindowQuality
+from telemetryd.reaching import Reaching
 from telemetryd.receiver import LiveReceiver
 from telemetryd.reconciling import Reconciling
 from telemetryd.schema import UsageWindow
@@ -60,6 +61,7 @@ from telemetryd.serve.messages import State as StateName
 from telemetryd.serve.metrics import METRICS, Observed, own_figures
 from telemetryd.serve.output_counts import output_counts, spool_counts
 from telemetryd.serve.target_rows import STATES, target_rows
+from telemetryd.settling import Settling
 from telemetryd.subscriber import Subscriber
 from telemetryd.supervisor import Supervisor
 from telemetryd.writer import StoreWriter
@@ -154,6 +156,7 @@ class Daemon:
         )
         self._records = Records(settings.enforce.path)
         self._enforcing = Enforcing(loop_setup(configuration, self._records), self._records, self._demanding)
+        self._settling = Settling(self._reaching(configuration))
         self._updates = Updates(configuration.registry, self._receiver.counters, self._overall)
         watchdog = Watchdog(notifier, self._receiver.is_alive, self._status_line)
         # They stop in the reverse order: who is asked about the others goes last.
@@ -174,6 +177,7 @@ class Daemon:
         self._components += [
             self._updates,
             self._alerts,
+            self._settling,
             self._enforcing,
             self._demanding,
             self._outputs,
@@ -293,6 +297,7 @@ class Daemon:
         self._alerts.replace(new.alerts)
         self._demanding.replace(new.policies, new.registry, new.settings.demand)
         self._enforcing.replace(loop)
+        self._settling.replace(self._reaching(new))
         self._subscriber.replace(new.targets, new.settings.gnmi.connecting)
         self._counting.replace(new.registry, new.targets)
         self._reconciling.replace(new.registry)
@@ -310,6 +315,10 @@ class Daemon:
         self._reload_failure = None
         self._log.info("reloaded", changes=",".join(differences), needs_restart=",".join(needs_restart))
         return ReloadResult(True, tuple(differences), tuple(needs_restart))
+
+    def _reaching(self, configuration: Configuration) -> Reaching:
+        where = configuration.loaded.document.where
+        return Reaching(configuration.settings, configuration.registry, where, self._records)
 
     # --- what the components ask ---------------------------------------------------------------------------
 

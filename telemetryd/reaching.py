@@ -60,9 +60,9 @@ class AskingDevice:
         return traits_of(self.capability)
 
     @property
-    def certificate(self) -> str:
-        """The certificate that we show to it."""
-        return self._reach.certificate
+    def reach(self) -> Reach:
+        """How it is reached."""
+        return self._reach
 
     async def asked(self) -> GnmiDevice:
         """Return the device once it has said what it can.

@@ -27,11 +27,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object (doc
 def reaching(config: Path) -> Reaching:
     """Load the configuration, and return the devices that it knows."""
     from telemetryd.config.settings import load_settings
-    from telemetryd.reaching import Reaching
+    from telemetryd.gateways import Gateways
     from telemetryd.registry.load import load_registry
 
     loaded = load_settings(config)
-    return Reaching(loaded.settings, load_registry(loaded.settings.registry), loaded.document.where)
+    return Gateways(loaded.settings, load_registry(loaded.settings.registry), loaded.document.where)
 
 
 def records(config: Path) -> Records:

@@ -117,12 +117,32 @@ def diff(have: Leaves, want: Leaves, adopt: Collection[str] = ()) -> Difference:
 def apply(have: Leaves, writes: Iterable[Write]) -> dict[str, Value]:
     """Return what a device has after writes."""
     result = dict(have)
+    roots: set[str] = set()
     for write in writes:
-        if write.value is not None:
-            result[write.path] = write.value
-        else:
-            result = {path: value for path, value in result.items() if not _is_below(path, {write.path})}
+        if write.value is None:
+            roots.add(write.path)
+            continue
+        if roots:  # what was deleted before is gone before this is set
+            for path in below(result, roots):
+                del result[path]
+            roots.clear()
+        result[write.path] = write.value
+    for path in below(result, roots):
+        del result[path]
     return result
+
+
+def below(paths: Iterable[str], roots: Collection[str]) -> list[str]:
+    """Return the paths that are one of some nodes, or below one."""
+    return [path for path in paths if any(above in roots for above in _nodes(path))] if roots else []
+
+
+def _nodes(path: str) -> Iterator[str]:
+    """Yield a path, and what it leads through: containers, lists and their entries."""
+    yield path
+    at = len(path)
+    while (at := max(path.rfind("/", 1, at), path.rfind("[", 1, at))) > 0:
+        yield path[:at]
 
 
 def is_same(one: Value | None, other: Value | None) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from telemetryd.enforce.device import Reading
@@ -35,17 +36,17 @@ def read_notifications(notifications: Iterable[gnmi_pb2.Notification]) -> Readin
         for update in notification.update:
             elems = [*before, *elems_of(update.path)]
             value = _content(update.val)
-            if isinstance(value, Mapping):
+            if isinstance(value, dict):
                 path = text_of(elems) if elems else ""
                 if elems:
                     _walk(value, path, elems[-1].name, into)
                 else:
                     for name, child in value.items():
-                        if bare(name) in _ROOTS and isinstance(child, Mapping):
+                        if bare(name) in _ROOTS and isinstance(child, dict):
                             _walk(child, f"/{bare(name)}", bare(name), into)
             elif len(elems) > 1 and elems[-2].name in into:
                 name = elems[-1].name
-                if elems[-2].name == "state" and _COUNTED.fullmatch(name):
+                if elems[-2].name == "state" and _is_counted(name):
                     continue
                 path = f"{text_of(elems[:-2])}/config/{name}"
                 into[elems[-2].name][path] = value_in(name, value)
@@ -60,20 +61,25 @@ def _walk(node: Mapping[str, Any], path: str, name: str, into: Mapping[str, dict
         is_state = name == "state"
         for key, value in node.items():
             own = bare(key)
-            if isinstance(value, Mapping) or (is_state and _COUNTED.fullmatch(own)):
+            if isinstance(value, dict) or (is_state and _is_counted(own)):
                 continue
             leaves[f"{path}/{own}"] = value_in(own, value)
         return
     for key, value in node.items():
         own = bare(key)
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             _walk(value, f"{path}/{own}", own, into)
-        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
             for entry in value:
-                if not isinstance(entry, Mapping):
+                if not isinstance(entry, dict):
                     raise InputError(f"{path}/{own}: is a list of different things")
                 found, text = key_of(entry, f"{path}/{own}", own)
                 _walk(entry, f"{path}/{own}[{found}={escaped(text)}]", own, into)
+
+
+@lru_cache(1024)
+def _is_counted(name: str) -> bool:
+    return _COUNTED.fullmatch(name) is not None
 
 
 def _content(value: gnmi_pb2.TypedValue) -> Any:

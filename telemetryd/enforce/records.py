@@ -175,7 +175,15 @@ class Records:
     def intend(self, device: str, intended: Intended) -> None:
         """Keep what is confirmed on a device now; nothing of ours where it has no leaves and nothing made."""
         if intended.leaves or intended.created:
-            self._write(self._intended(device), {"device": device, **asdict(intended)})
+            document = {
+                "device": device,
+                "leaves": intended.leaves,
+                "created": intended.created,
+                "adopted": intended.adopted,
+                "policy": intended.policy,
+                "transaction": intended.transaction,
+            }
+            self._write(self._intended(device), document)
         else:
             self._intended(device).unlink(missing_ok=True)
         self._changed(device).unlink(missing_ok=True)

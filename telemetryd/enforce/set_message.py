@@ -79,34 +79,38 @@ def _entry(path: str) -> str:
 def _tree(entry: str, writes: Sequence[Write]) -> Node:
     """Return the JSON of an entry; names at its top carry their module (RFC 7951, 4)."""
     module = "openconfig-defined-sets:" if entry.startswith("/defined-sets/") else "openconfig-qos:"
-    keys = _elems(entry)[-1].keys
-    root: Node = dict(keys)
+    root: Node = dict(_split(entry)[2])
     nodes: dict[str, Node] = {entry: root}
     for path, value, _ in writes:
         container, _, name = path.rpartition("/")
         node = nodes.get(container)
         if node is None:
-            node = _grow(nodes, entry, container)
+            node = _grow(nodes, container)
         node[name] = _json(path, name, value)
     return {name if ":" in name else f"{module}{name}": value for name, value in root.items()}
 
 
-def _grow(nodes: dict[str, Node], entry: str, container: str) -> Node:
-    """Make the containers and entries between an entry and a container of it."""
-    node, at = nodes[entry], entry
-    for elem in _elems(container)[len(_elems(entry)) :]:
-        at = f"{at}/{elem}"
-        known = nodes.get(at)
-        if known is None:
-            if elem.keys:
-                known = {key: int(value) if key == "sequence" else value for key, value in elem.keys}
-                node.setdefault(elem.name, []).append(known)
-            else:
-                known = node.setdefault(elem.name, {})
-            nodes[at] = known
-        node = known
-    nodes[container] = node
+def _grow(nodes: dict[str, Node], at: str) -> Node:
+    """Return a container or entry, made with what is above it."""
+    node = nodes.get(at)
+    if node is None:
+        above, name, keys = _split(at)
+        parent = _grow(nodes, above)
+        if keys:
+            node = {key: int(value) if key == "sequence" else value for key, value in keys}
+            parent.setdefault(name, []).append(node)
+        else:
+            node = parent.setdefault(name, {})
+        nodes[at] = node
     return node
+
+
+@lru_cache(65_536)
+def _split(path: str) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+    """Return what is above the last element of a path, and its name and keys."""
+    elems = parse(path).elems
+    last = elems[-1]
+    return path[: len(path) - len(str(last)) - 1], last.name, last.keys
 
 
 @lru_cache(65_536)

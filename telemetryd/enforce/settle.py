@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from telemetryd.enforce.device import Device, DeviceError, LostError, RefusedError
-from telemetryd.enforce.diff import STEPS, Difference, Write, diff
+from telemetryd.enforce.diff import STEPS, Difference, Write, below, diff
 from telemetryd.enforce.journal import Leaf, Planned
 from telemetryd.enforce.names import PORT, PREFIX, Leaves, Value, is_ours, slot_of
 from telemetryd.enforce.verify import Compared, compare
@@ -90,14 +90,11 @@ def entry_of(path: str) -> str:
 
 def leaves_of(have: Leaves, writes: Sequence[Write]) -> tuple[Leaf, ...]:
     """Return the leaves that writes change, with what is there before and after; deleted nodes by their leaves."""
-    found: dict[str, Leaf] = {}
+    roots = {write.path for write in writes if write.value is None}
+    found = {path: Leaf(path, have[path], None) for path in below(have, roots)}
     for write in writes:
         if write.value is not None:
             found[write.path] = Leaf(write.path, have.get(write.path), write.value)
-            continue
-        for path, old in have.items():
-            if path == write.path or path.startswith((f"{write.path}/", f"{write.path}[")):
-                found[path] = Leaf(path, old, None)
     return tuple(one for one in found.values() if one.old != one.new)
 
 
