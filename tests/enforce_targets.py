@@ -10,6 +10,7 @@ from typing import Any
 
 from telemetryd.agent.config_source import ConfigSource
 from telemetryd.agent.realise import NoKernel
+from telemetryd.agent.roles import Roles
 from telemetryd.agent.running import Running
 from telemetryd.agent.server import AgentServer
 from telemetryd.agent.simulated import SimulatedInterfaces
@@ -43,7 +44,7 @@ async def agent_target(interfaces: int = 4) -> AsyncIterator[AgentTarget]:
     realiser = NoKernel()
     source = ConfigSource(SimulatedInterfaces(0, interfaces), realiser)
     running = Running(source, realiser)
-    server = AgentServer(source, "127.0.0.1", 0, None, running=running)
+    server = AgentServer(source, "127.0.0.1", 0, None, running=running, roles=lambda: Roles(allows_all=True))
     task = asyncio.create_task(server.run())
     started = asyncio.create_task(server.started.wait())
     await asyncio.wait((task, started), return_when=asyncio.FIRST_COMPLETED)

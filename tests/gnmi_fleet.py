@@ -22,6 +22,7 @@ from typing import Any, Self
 
 from telemetryd.agent.config_source import ConfigSource
 from telemetryd.agent.realise import NoKernel
+from telemetryd.agent.roles import Roles
 from telemetryd.agent.running import Running
 from telemetryd.agent.server import AgentServer
 from telemetryd.agent.simulated import SimulatedInterfaces
@@ -51,7 +52,9 @@ class Target:
                 self._source = ConfigSource(self._source, realiser)
                 self._running = Running(self._source, realiser)
         assert self._source is not None
-        self.server = AgentServer(self._source, HOST, self.port, None, running=self._running)
+        self.server = AgentServer(
+            self._source, HOST, self.port, None, running=self._running, roles=lambda: Roles(allows_all=True)
+        )
         self._task = asyncio.create_task(self.server.run())
         started = asyncio.create_task(self.server.started.wait())
         await asyncio.wait((self._task, started), return_when=asyncio.FIRST_COMPLETED)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetryd.enforce.device import LostError, RefusedError
+from telemetryd.enforce.device import CommitTimer, LostError, RefusedError
 from telemetryd.enforce.diff import Write, diff
 from telemetryd.enforce.gnmi_device import GnmiDevice, ask_capabilities
 from telemetryd.enforce.names import ours
@@ -73,6 +73,33 @@ def test_a_refusal_has_its_path_and_changes_nothing() -> None:
                 await device.read()
             with pytest.raises(LostError):
                 await device.write([Write(slot, "x")])
+
+    asyncio.run(story())
+
+
+def test_a_commit_that_is_not_confirmed_goes_back_by_itself() -> None:
+    """Confirm, cancel, extend; another id is none of ours."""
+
+    async def story() -> None:
+        async with agent_target() as target, gnmi_device(target.port, commit_confirmed=True) as device:
+            want = plan_of([1, 2])
+            writes = diff({}, want).writes
+            await device.write(writes, CommitTimer("one", 60.0))
+            with pytest.raises(RefusedError, match="FAILED_PRECONDITION"):
+                await device.write([Write("/qos/queues/queue[name=telemetryd-q9]", None)])
+            assert not await device.confirm("two")
+            await device.extend("one", 90.0)
+            assert await device.cancel("one")
+            assert target.leaves() == {}
+            await device.write(writes, CommitTimer("three", 60.0))
+            assert await device.confirm("three")
+            assert target.leaves() == want
+            assert not await device.cancel("three")
+            path = next(path for path in want if path.endswith("/cir"))
+            await device.write([Write(path, 64_000)], CommitTimer("four", 1.0))
+            async with asyncio.timeout(30.0):
+                while target.leaves() != want:
+                    await asyncio.sleep(0.05)
 
     asyncio.run(story())
 
