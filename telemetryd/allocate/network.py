@@ -203,24 +203,41 @@ class _Network:
         """Return the links that a demand with several paths rises on."""
         return self.wanted.paths[demand][self.path[demand]]
 
-    def book(self, members: NDArray[np.int64], shares: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Give demands their shares; what they gain lies on their present paths. Return the links that changed."""
+    def gains(
+        self, members: NDArray[np.int64], shares: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the links that shares of demands lie on, their present paths, and what each gains there."""
         gained = shares - self.result.bps[members]
-        self.result.bps[members] = shares
-        changed = []
+        on, more = [], []
         if self.path:
             is_single = np.array([int(member) not in self.path for member in members], np.bool_)
-            for member, more in zip(members[~is_single].tolist(), gained[~is_single].tolist(), strict=True):
-                self.result.path_bps[member][self.path[member]] += more
+            for member, gain in zip(members[~is_single].tolist(), gained[~is_single].tolist(), strict=True):
                 links = np.array(self.path_of(member), np.int64)
-                self.result.used[links] += more
-                changed.append(links)
+                on.append(links)
+                more.append(np.full(len(links), gain, np.int64))
             members, gained = members[is_single], gained[is_single]
         counts = self.counts[members]
         begins = np.repeat(self.first[members] - np.cumsum(counts) + counts, counts)
         links = self.links[begins + np.arange(counts.sum())]
-        np.add.at(self.result.used, links, np.repeat(gained, counts))
-        return np.concatenate([*changed, links])
+        return np.concatenate([*on, links]), np.concatenate([*more, np.repeat(gained, counts)])
+
+    def exceeded(self, links: NDArray[np.int64], gained: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the links that gains would make more than full."""
+        used = self.result.used.copy()
+        np.add.at(used, links, gained)
+        return np.flatnonzero(used > self.result.capacity)
+
+    def book(self, members: NDArray[np.int64], shares: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Give demands their shares; what they gain lies on their present paths. Return the links that changed."""
+        links, gained = self.gains(members, shares)
+        for member, more in (
+            zip(members.tolist(), (shares - self.result.bps[members]).tolist(), strict=True) if self.path else ()
+        ):
+            if member in self.path:
+                self.result.path_bps[member][self.path[member]] += more
+        self.result.bps[members] = shares
+        np.add.at(self.result.used, links, gained)
+        return links
 
     def find_path(self, demand: int) -> bool:
         """Send a demand on over its next path without a full link; tell whether there is one."""
@@ -304,9 +321,25 @@ class _Round:
         fill(begin, end, np.array([room]), self.weight[members], low, high, shares, level, functions)
         return members, shares, float(level[0])
 
-    def stop(self, link: int) -> None:
-        """Fill a link; its demands stop, or go on over another path."""
+    def stop(self, link: int, waiting: frozenset[int] = frozenset()) -> None:
+        """Fill a link; its demands stop, or go on over another path.
+
+        Shares are whole: at one level several may jump, and of two links that are full at it the one with more room
+        lets more of them jump than the other takes. Then that one is filled first.
+
+        Parameters
+        ----------
+        waiting:
+            Links that wait for this one.
+        """
         members, shares, level = self.fill(link)
+        over = self.network.exceeded(*self.network.gains(members, shares))
+        for other in over.tolist():
+            if other not in waiting and other != link:
+                self.key[link], self.is_stale[link] = level, True
+                heapq.heappush(self.heap, (level, link))
+                self.stop(other, waiting | {link})
+                return
         # A link whose room others took on the way is full at the level of now, not at that of its members' low bounds.
         self.water = max(self.water, level)
         self.network.full[link] = True

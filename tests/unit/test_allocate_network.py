@@ -142,3 +142,16 @@ def test_guarantees_are_checked_with_each_member_lost() -> None:
         "isp2 down": [0, 0],
         "isp3 down": [0, 0],
     }
+
+
+@pytest.mark.parametrize("ways", [((0,), (2, 3)), ((2, 3),)])
+def test_links_that_are_full_at_the_same_level_do_not_overfill_each_other(ways):
+    """89 and 88 bit/s are both full at the level 14.5, at which two demands of weight 3 jump to 44: one may."""
+    found = allocate(
+        [0, 0, 89, 88],
+        demands(
+            [[(2, 3), (1, 2, 3)], list(ways), [(2, 3), (0, 1, 3)]], [1, 782, 943], weight=np.array([1.0, 3.0, 3.0])
+        ),
+    )
+    assert found.used.tolist() == [0, 0, 88, 88] and sorted(found.bps.tolist()) == [1, 43, 44]
+    assert network_invariants.check(found) == []
