@@ -54,6 +54,8 @@ _MOST_QUANTUM: Final = 1 << 20
 _OWN_SHARE: Final = 1000
 #: What everything without a class has of its own, where there is as much left: 0.5 %.
 _DEFAULT_SHARE: Final = 200
+#: What it has in any case: where nobody learns a neighbour any more nothing goes.
+_SURE_BPS: Final = 64_000
 
 
 class Served(NamedTuple):
@@ -168,9 +170,9 @@ class _Builder:
             raise invalid(
                 where, f"its schedulers have {needed_bps} bit/s together, {self._interface} has {capacity_bps}"
             )
-        port.rate_bps = port.ceil_bps = max(capacity_bps, needed_bps + LEAST_BPS)
-        own_bps = min(port.rate_bps - needed_bps, capacity_bps // _DEFAULT_SHARE)
-        default = _Node("", _rate(own_bps), port.ceil_bps, _PRIORITIES - 1, number=DEFAULT, quantum=_MTU)
+        own_bps = _rate(max(_own(capacity_bps), min(capacity_bps - needed_bps, capacity_bps // _DEFAULT_SHARE)))
+        port.rate_bps = port.ceil_bps = max(capacity_bps, needed_bps + own_bps)
+        default = _Node("", own_bps, port.ceil_bps, _PRIORITIES - 1, number=DEFAULT, quantum=_MTU)
         port.children.append(default)
         self._number(port)
         device = device_of(self._interface) if self._is_input else self._interface
@@ -373,6 +375,11 @@ def _walk(node: _Node) -> Iterable[_Node]:
     yield node
     for child in node.children:
         yield from _walk(child)
+
+
+def _own(capacity_bps: int) -> int:
+    """Return what everything without a class has of its own in any case: a thousandth, on a slow port some more."""
+    return max(capacity_bps // 1000, min(_SURE_BPS, capacity_bps // 100))
 
 
 def _rate(bps: int) -> int:
