@@ -11,7 +11,7 @@ Who is served first of what others leave is the order of sequences, or, where a 
 sequence >> 16; sequence & 0xffff is the minor number then. Otherwise numbers are digests of names.
 
 HTB serves what is within its rate first and shares the rest by priority, then by quantum. So beside something strict
-nobody has more than a thousandth of its own: all else is borrowed, the strict ones first. It is not less because HTB
+nobody has more than 0.02 % of its own: all else is borrowed, the strict ones first. It is not less because HTB
 lets a class owe for a packet as long as its rate takes for it, whatever its rate is raised to meanwhile.
 """
 
@@ -50,8 +50,8 @@ _BURST_MS: Final = 8
 #: A buffer takes a whole packet of 64 KiB, as receive offload makes them, and some small ones.
 _LEAST_LIMIT: Final = (1 << 16) + (1 << 12)
 _MOST_QUANTUM: Final = 1 << 20
-#: What a queue beside strict ones has of its own: a thousandth of what is above it.
-_OWN_SHARE: Final = 1000
+#: What a queue beside strict ones has of its own: this part of what is above it.
+_OWN_SHARE: Final = 5000
 #: What everything without a class has of its own, where there is as much left: 0.5 %.
 _DEFAULT_SHARE: Final = 200
 #: What it has in any case: where nobody learns a neighbour any more nothing goes.
