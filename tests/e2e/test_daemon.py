@@ -135,6 +135,7 @@ def test_it_answers_how_it_is(tmp_path: Path, registry: Path) -> None:
             "counters",
             "gnmi",
             "enforce",
+            "settling",
             "receive",
         }
         assert daemon.get("/readyz")[0] == 200
