@@ -436,3 +436,23 @@ def test_a_set_without_operations() -> None:
         assert one.leaves() == before
 
     run(story)
+
+
+@pytest.mark.parametrize("encoding", [gnmi_pb2.JSON_IETF, gnmi_pb2.JSON, gnmi_pb2.PROTO])
+def test_what_is_read_can_be_set(encoding: int) -> None:
+    """Configuration read in any encoding, interfaces included, is what can be written: nothing changes by it."""
+
+    async def story(one: Target) -> None:
+        leaves = one.leaves()
+        if encoding == gnmi_pb2.PROTO:
+            notification = await one.get("/", "CONFIG", encoding)
+            request = gnmi_pb2.SetRequest(update=notification.update)
+            assert len(request.update) > len(leaves)
+            request.delete.add().CopyFrom(gnmi_pb2.Path(elem=[gnmi_pb2.PathElem(name="qos")]))
+            await one.running.set(request.SerializeToString(), Caller("tester"))
+        else:
+            whole = await one.get("/", "CONFIG", encoding)
+            await one.set(replace={"/": Json(whole) if encoding == gnmi_pb2.JSON else whole})
+        assert one.leaves() == leaves
+
+    run(story)
