@@ -288,7 +288,8 @@ class Running:
         except BaseException:
             store.undo()
             raise
-        self._pending = pending
+        if is_commit:
+            self._pending = pending
         self._publish()
         return rows
 

@@ -144,6 +144,24 @@ def test_what_is_refused_while_one_waits() -> None:
     run(story)
 
 
+def test_a_new_master_while_one_waits(tmp_path: Path) -> None:
+    """It may say that it is the master; the commit waits on, also for who starts the agent again."""
+
+    async def first(one: Target) -> None:
+        await one.set(update={Q: 1}, **begin())
+        await one.set(**election(5))
+        await one.refuses(update={Q: 2}, status="FAILED_PRECONDITION", **election(5))
+
+    async def second(one: Target) -> None:
+        await one.refuses(update={Q: 2}, status="FAILED_PRECONDITION")
+        await one.set(**cancel())
+        assert not one.leaves()
+        await one.refuses(update={Q: 2}, status="PERMISSION_DENIED", **election(4))
+
+    run(first, tmp_path)
+    run(second, tmp_path)
+
+
 def test_a_commit_that_is_refused_does_not_wait() -> None:
     """What it would have changed is wrong: nothing has begun."""
 
