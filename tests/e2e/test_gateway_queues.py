@@ -136,7 +136,21 @@ def test_packets_find_their_classes(street: Street) -> None:
         assert counted[f"{port}[name=telemetryd-tax]/state/transmit-pkts"] == 29
         # 100 octets of UDP: 14 of Ethernet, 20 of IPv4, 8 of UDP before them, and 4 behind.
         assert counted[f"{port}[name=telemetryd-tax]/state/transmit-octets"] == 29 * 146
-        await kernel.realise(leaves, {}, leaves.keys())
+        # The classifier is at two inputs: whose packets a term has counted cannot be told. At one it can.
+        assert not any("/terms/" in path for path in counted)
+        one = {path: value for path, value in leaves.items() if "interface-id=b1" not in path}
+        await kernel.realise(leaves, one, [path for path in leaves if path not in one])
+        street.run("a", "python3", "-c", SEND, "4,10.9.0.2,443,0,3", "6,2001:db8:9::2,53,10,2")
+        counted = await kernel.counters()
+        terms = (
+            "/qos/interfaces/interface[interface-id=a1]/input/classifiers/classifier[type={}]/terms/term[id={}]/state"
+        )
+        assert counted[f"{terms.format('IPV4', '30-a')}/matched-packets"] >= 3
+        assert counted[f"{terms.format('IPV6', '60-a')}/matched-packets"] >= 2
+        assert counted[f"{terms.format('IPV4', '30-a')}/matched-octets"] == 146 * int(
+            str(counted[f"{terms.format('IPV4', '30-a')}/matched-packets"])
+        )
+        await kernel.realise(one, {}, one.keys())
         assert await kernel.read() == {}
 
     tell(street, story)

@@ -18,7 +18,8 @@ large, leads to a chain for them:
     ip daddr -> a chain for the places            jump
         mark . protocol . port -> class, done     find
 
-Marks do not move when terms come or go: they are digests. Only what has no such form becomes a rule of its own.
+Marks do not move when terms come or go: they are digests. What has no such form, and all terms where there are few,
+become rules of their own, which count.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ SINGLE_PORTS: Final = 16
 #: Marks have this major number, which no class has.
 _MARKS: Final = 0x0200 << 16
 _MARK_COUNT: Final = 1 << 24
+#: So many terms are rules of their own: they cost little, and count.
+FEW_TERMS: Final = 16
 #: Rules of their own and elements that a classifier may need.
 MOST_RULES: Final = 4096
 MOST_ELEMENTS: Final = 1_000_000
@@ -111,7 +114,8 @@ class _Compiler:
         self._marks: dict[tuple[str, frozenset[str]], tuple[str, dict[frozenset[str], int]]] = {}
 
     def compile(self) -> Program:
-        runs = list(_runs(self._classifier.terms))
+        terms = self._classifier.terms
+        runs = list(_runs(terms)) if len(terms) > FEW_TERMS else [(None, list(terms))]
         wanted = [
             (end, _places(run, end))
             for shape, run in runs

@@ -157,6 +157,12 @@ def split(path: str) -> tuple[str, str]:
     return "", path
 
 
+def classifier_name(path: str) -> str:
+    """Return the name of the classifier that a term's entry belongs to."""
+    found = _ENTRY.fullmatch(path[: path.rindex("/terms/term[")])
+    return _plain(found[2]) if found is not None else ""
+
+
 def text(value: Value) -> str:
     """Return a value that is a text."""
     return value if isinstance(value, str) else str(value)

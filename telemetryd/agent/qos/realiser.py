@@ -18,7 +18,7 @@ import grpc
 from telemetryd.agent.kernel import speeds_of
 from telemetryd.agent.qos.changes import ChangeFailedError, Kernel, State
 from telemetryd.agent.qos.compilation import Compilation
-from telemetryd.agent.qos.counting import leaves_of
+from telemetryd.agent.qos.counting import Widened, leaves_of
 from telemetryd.agent.qos.objects import PORT, Key
 from telemetryd.agent.realise import Leaves
 from telemetryd.agent.refusal import RefusedError
@@ -49,6 +49,7 @@ class KernelQos:
         self._log = Log("qos")
         self._busy = asyncio.Lock()
         self._compilation: Compilation | None = None
+        self._widened = Widened()
         self.drift: tuple[str, ...] = ()
         how = self._kernel.nft.how
         self._unable = "" if may_change() else "this process may not change queues: it has no CAP_NET_ADMIN"
@@ -130,7 +131,7 @@ class KernelQos:
         async with self._busy:
             if self._compilation is None:
                 return {}
-            return await asyncio.to_thread(leaves_of, self._kernel, self._compilation)
+            return await asyncio.to_thread(leaves_of, self._kernel, self._compilation, self._widened)
 
     def _read(self) -> State:
         try:
