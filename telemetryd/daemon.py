@@ -363,6 +363,7 @@ class Daemon:
             coverages=self._reconciling.coverages(),
             reconciled=self._reconciling.counts(),
             demand=self._demanding.counters(),
+            enforcing=self._enforcing.counters(),
             health=self._health(),
             reloads=dict(self._reloads),
             started_ns=self._started_ns,

@@ -1,4 +1,4 @@
-"""The control loop of gateways as a component: once a period from demand to the rates that gateways have.
+"""The control loop as a component: once a period from demand to rates of gateways; switches by the calendar.
 
     DemandTable (demand) --> divide --> plan --+--> single leaves, one Set a gateway (docs/enforcement.md)
     calendar, policies ----------------^       +--> verdicts, for gateways in shadow
@@ -16,7 +16,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final, Protocol
 
@@ -32,12 +32,14 @@ from telemetryd.enforce.delivered import Delivered, Row
 from telemetryd.enforce.device import Device
 from telemetryd.enforce.follow import Follower, Phase, Step
 from telemetryd.enforce.gateway import GatewayPlan
-from telemetryd.enforce.guard import Guard, Judgement, Verdict
-from telemetryd.enforce.guards import DeviceGuard, QueueGuard
+from telemetryd.enforce.guard import Guard
+from telemetryd.enforce.guards import DeviceGuard, ProtectedGuard
 from telemetryd.enforce.names import Value
 from telemetryd.enforce.queue_counts import QueueCounts, Sums
 from telemetryd.enforce.records import Reason, Records
-from telemetryd.enforce.shadow import Followed, Shadow
+from telemetryd.enforce.scheduled import Scheduled
+from telemetryd.enforce.shadow import Shadow
+from telemetryd.enforce.used import followed, used
 from telemetryd.errors import TelemetrydError
 from telemetryd.observe.health import Health, degraded
 from telemetryd.observe.log import Log
@@ -46,8 +48,6 @@ from telemetryd.policy.freeze import is_frozen
 SECOND_NS: Final = 1_000_000_000
 #: Writing the baseline at the end may take so long.
 REST_S: Final = 3.0
-#: Part of a class's usage by which something else must be allocated, for a verdict to tell of it.
-TOLD: Final = 0.05
 #: Reasons that health names; the others are counted.
 NAMED: Final = 5
 
@@ -129,8 +129,8 @@ class Setup:
     ----------
     planner:
         None: no policy rules a link on gateways, there is nothing to do.
-    enabled:
-        Gateways that are written to; all others are in shadow.
+    enabled, switches:
+        Gateways and switches that are written to; all others are in shadow.
     access:
         How they are reached.
     period_ns, stale_after_ns:
@@ -142,6 +142,7 @@ class Setup:
     access: Access | None
     period_ns: int
     stale_after_ns: int
+    switches: frozenset[str] = frozenset()
 
 
 class Enforcing(Component):
@@ -179,6 +180,7 @@ class Enforcing(Component):
         self._decision: Decision | None = None
         self._trouble = ""
         self._unopened: dict[str, str] = {}
+        self._scheduled: Scheduled | None = None
         self._looked_ns = 0
         demanding.on_table(lambda _: self._wake.set())
 
@@ -215,7 +217,7 @@ class Enforcing(Component):
                     self._begin(setup)
                 if self._setup.planner is not None:
                     await self._turn(self._setup.planner)
-                # A table wakes the loop at the end of a period; where none comes, time does.
+                # A table wakes the loop; where none comes, time does.
                 await wait(self._wake, self._setup.period_ns / SECOND_NS)
             if self._setup.planner is not None:
                 await self._rest()
@@ -232,7 +234,8 @@ class Enforcing(Component):
         return EnforcingCounters(
             periods=self._periods,
             written=sum(one.written for one in followers),
-            restructured=sum(one.restructured for one in followers),
+            restructured=sum(one.restructured for one in followers)
+            + (self._scheduled.changed if self._scheduled is not None else 0),
             rolled_back=sum(one.rolled_back for one in followers),
             verdicts=self._verdicts,
             decide_ns=self._decide_ns,
@@ -245,9 +248,10 @@ class Enforcing(Component):
         troubles = self._unopened | {
             name: why for name, one in self._followers.items() if (why := one.name_of_trouble())
         }
+        troubles |= self._scheduled.troubles if self._scheduled is not None else {}
         reasons += [f"{name}: {why}" for name, why in troubles.items()]
         if len(reasons) > NAMED:
-            reasons[NAMED:] = [f"and {len(reasons) - NAMED:,} more gateways"]
+            reasons[NAMED:] = [f"and {len(reasons) - NAMED:,} more devices"]
         return degraded(*reasons)
 
     def _begin(self, setup: Setup) -> None:
@@ -255,9 +259,17 @@ class Enforcing(Component):
         self._setup = setup
         self._baseline, self._failures, self._decision = None, {}, None
         self._followers, self._trouble, self._unopened = {}, "", {}
-        access = setup.access
+        access, self._scheduled = setup.access, None
         if setup.planner is None or access is None:
             return
+        self._scheduled = Scheduled(
+            setup.planner,
+            setup.switches,
+            self._records,
+            self._shadow,
+            open_device=access.open,
+            restructure=access.restructure,
+        )
         for name in setup.planner.devices:
             device, guards = None, list[Guard]()
             if name in setup.enabled:
@@ -281,15 +293,23 @@ class Enforcing(Component):
     def _guards(self, name: str, device: Device) -> list[Guard]:
         return [
             DeviceGuard(device),
-            _Protected(name, self._followers, lambda: self._counts.totals(name)),
+            ProtectedGuard(name, lambda: self._protected(name), lambda: self._counts.totals(name)),
         ]
+
+    def _protected(self, name: str) -> list[str]:
+        """Return the protected queues of a gateway's plan in force."""
+        follower = self._followers.get(name)
+        plan = follower.in_force if follower is not None else None
+        return (
+            [node.queue for port in plan.ports for node in port.nodes if node.queue and not node.priority]
+            if plan
+            else []
+        )
 
     async def _turn(self, planner: Planner) -> None:
         """One period: decide, write, and tell what was delivered."""
-        now_ns = self._clock()
+        now_ns, table, down = self._clock(), self._demanding.latest(), self._members_down()
         at = datetime.fromtimestamp(now_ns / SECOND_NS, UTC)
-        table = self._demanding.latest()
-        down = self._members_down()
         lost = down - self._down
         try:
             if len(lost) == 1 and self._failures.get(next(iter(lost))) is not None:
@@ -318,6 +338,9 @@ class Enforcing(Component):
                 if name in self._followers
             )
         )
+        if self._scheduled is not None:
+            held = is_frozen(planner.policies, at)
+            await self._scheduled.turn(at, replace(reason, why="schedule"), str(held) if held is not None else "")
         self._tell_demand(planner, down)
         if now_ns - self._looked_ns >= self._setup.period_ns * 9 // 10:
             self._looked_ns = now_ns
@@ -350,7 +373,7 @@ class Enforcing(Component):
                 age_ns / SECOND_NS,
                 is_held,
                 str(frozen) if frozen is not None else "",
-                _followed(decision, table, places) if follower.device is None else (),
+                followed(decision.promises, table.links, places) if follower.device is None else (),
             )
         )
         if follower.phase is Phase.SHADOW and follower.changed_ns != changed_ns:
@@ -424,7 +447,7 @@ class Enforcing(Component):
                 if key is None:
                     continue
                 for queue, node in port.queues.items():
-                    own = counted.get((name, port.interface, queue))
+                    own = counted.get((name, port.interface, port.direction, queue))
                     if own is None:
                         continue
                     at = class_of(node.names)
@@ -436,13 +459,13 @@ class Enforcing(Component):
         rows = []
         for (link, direction), classes in sums.items():
             self._demanding.add_drops(link, direction, {node: own.dropped for node, own in classes.items()})
-            sampled = _sampled(table, link, direction, classes)
+            sampled = used(table.of(link, direction), classes)
             promised = decision.promises.get((link, direction), {})
             for at, own in classes.items():
                 promise = promised.get(at)
                 if promise is None or not (own.octets or own.dropped or promise.guarantee_bps):
                     continue
-                used, samples = sampled.get(at, (0, 0))
+                sampled_bps, samples = sampled.get(at, (0, 0))
                 rows.append(
                     Row(
                         end_ns=self._looked_ns,
@@ -456,7 +479,7 @@ class Enforcing(Component):
                         guarantee_bps=promise.guarantee_bps,
                         ceiling_bps=promise.ceiling_bps,
                         rate_bps=rates[link, direction][at],
-                        sampled_bps=used,
+                        sampled_bps=sampled_bps,
                         samples=samples,
                     )
                 )
@@ -465,72 +488,6 @@ class Enforcing(Component):
                 await asyncio.to_thread(self._delivered.add, rows)
             except TelemetrydError as error:
                 self._trouble = str(error)
-
-
-class _Protected:
-    """The guard of the protected queues of a gateway, whichever its plan has; without any it has nothing against it."""
-
-    def __init__(self, gateway: str, followers: Mapping[str, Follower], read: Callable[[], Any]) -> None:
-        self._gateway, self._read = gateway, read
-        self._followers = followers
-        self._guard: QueueGuard | None = None
-
-    @property
-    def name(self) -> str:
-        """See :class:`telemetryd.enforce.guard.Guard`."""
-        return f"protected queues of {self._gateway}"
-
-    async def begin(self) -> None:
-        """Note what the protected queues of the plan in force have counted."""
-        follower = self._followers.get(self._gateway)
-        plan = follower.in_force if follower is not None else None
-        queues = (
-            [node.queue for port in plan.ports for node in port.nodes if node.queue and node.priority == 0]
-            if plan
-            else []
-        )
-        counted = self._read()
-        # Where no queue was ever counted nobody subscribed to them: then this is no guard, and health says so.
-        armed = [queue for queue in dict.fromkeys(queues) if counted]
-        if self._guard is None or self._guard.queues != tuple(armed):
-            self._guard = QueueGuard(self._gateway, armed, self._read)
-        await self._guard.begin()
-
-    async def judge(self) -> Judgement:
-        """Compare with the beginning."""
-        if self._guard is None:
-            return Judgement(Verdict.CANNOT_TELL, "it was not asked before the change", self.name)
-        return await self._guard.judge()
-
-
-def _followed(decision: Decision, table: DemandTable, places: set[tuple[str, str]]) -> list[Followed]:
-    """Return what would become of the classes that use something else now."""
-    found = []
-    for link, direction in sorted(places):
-        promised = decision.promises.get((link, direction), {})
-        sampled = _sampled(table, link, direction, promised)
-        for node, promise in promised.items():
-            used, _ = sampled.get(node, (0, 0))
-            would = min(promise.demand_bps, promise.allocation_bps)
-            if abs(would - used) > TOLD * max(used, would):
-                found.append(Followed(link, direction, node, used, would))
-    return found
-
-
-def _sampled(
-    table: DemandTable, link: str, direction: str, classes: Mapping[Node, object]
-) -> dict[Node, tuple[int, int]]:
-    """Return what samples say of classes in the table's period: bit/s and samples."""
-    demand = table.of(link, direction)
-    found: dict[Node, tuple[int, int]] = {}
-    if demand is None or demand.stale:
-        return found
-    for leaf, usage, samples in zip(demand.nodes, demand.usage_bps.tolist(), demand.samples.tolist(), strict=True):
-        depth = next((d for d in range(len(leaf), -1, -1) if leaf[:d] in classes), None)
-        if depth is not None:
-            bps, count = found.get(leaf[:depth], (0, 0))
-            found[leaf[:depth]] = bps + round(usage), count + samples
-    return found
 
 
 def _digest(planner: Planner | None) -> str:

@@ -51,6 +51,6 @@ def loop_setup(configuration: Configuration, records: Records) -> Setup:
     if configuration.policies is not None:
         access = Gateways(settings, configuration.registry, configuration.loaded.document.where, records)
         planner = Planner(configuration.policies, configuration.registry, access.table)
-        if planner.places:
-            return Setup(planner, frozenset(settings.enforce.gateways), access, period_ns, stale_after_ns)
+        gateways, switches = frozenset(settings.enforce.gateways), frozenset(settings.enforce.switches)
+        return Setup(planner, gateways, access, period_ns, stale_after_ns, switches)
     return Setup(None, frozenset(), None, period_ns, stale_after_ns)

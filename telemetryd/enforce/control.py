@@ -16,15 +16,17 @@ from telemetryd.allocate.divide import Allocation
 from telemetryd.allocate.place import Placed, place
 from telemetryd.enforce.capability import Answer, Capability, resolve
 from telemetryd.enforce.capability_table import Table
-from telemetryd.enforce.contention import stand, standing_demands
+from telemetryd.enforce.contention import full_demands, stand, standing_demands
 from telemetryd.enforce.diff import Difference, Write, diff
 from telemetryd.enforce.gateway import GatewayPlan, Memo, plan_gateway
 from telemetryd.enforce.gateway_tree import REST
-from telemetryd.enforce.intent import intents, members_of
+from telemetryd.enforce.intent import OVERLOAD, intents, members_of
 from telemetryd.enforce.names import Leaves, Value, ours
+from telemetryd.enforce.plan import DevicePlan, plan_device
 from telemetryd.enforce.single import CHANGEABLE
 from telemetryd.policy.admission import capacity_bps
 from telemetryd.policy.loaded import Policies
+from telemetryd.policy.outline import active_at
 from telemetryd.registry.models import Registry
 
 Node = tuple[str, ...]
@@ -110,6 +112,37 @@ class Planner:
         """Return what a device can do."""
         return resolve(self.registry.device[device], self.registry, self.answers.get(device), self.table)
 
+    def terms_at(self, at: datetime) -> object:
+        """Return what stands for the terms at a time: another one where a schedule, event or override changes."""
+        return tuple(active_at(one, at.astimezone(one.zone).replace(tzinfo=None)) for one in self.policies.policies)
+
+    def switches(
+        self, at: datetime, names: Collection[str], keep: Mapping[str, DevicePlan] | None = None
+    ) -> dict[str, DevicePlan]:
+        """Plan switches for the terms of a time: by what everybody gets when all ask for all, and not by demand.
+
+        Parameters
+        ----------
+        names:
+            Which.
+        keep:
+            Plans before: classes stay in their queues while that is nearly as good.
+
+        Raises
+        ------
+        InputError
+            If guarantees do not fit a port.
+        """
+        placed, _ = place(self.policies, self.registry, full_demands(self.policies, self.registry, at), at)
+        others = [(one, one.allocate()) for one in placed if one.link not in self.links]
+        found = {}
+        for intent in intents(others, self.registry, OVERLOAD):
+            if intent.device in names:
+                before = (keep or {}).get(intent.device)
+                groups = [frozenset(group.classes) for group in before.groups] if before is not None else None
+                found[intent.device] = plan_device(intent, self.capability(intent.device), groups)
+        return found
+
     def decide(self, demands: Iterable[Demand], at: datetime, down: Collection[str] = ()) -> Decision:
         """Divide every link of the gateways, and plan them.
 
@@ -127,6 +160,8 @@ class Planner:
         InputError
             If guarantees do not fit a port.
         """
+        if not self.links:
+            return Decision({}, {}, at, frozenset(down))
         standing = standing_demands(self.policies, self.registry, at, self.links)
         placed, _ = place(self.policies, self.registry, [*demands, *standing], at)
         divided: list[tuple[Placed, Allocation]] = []

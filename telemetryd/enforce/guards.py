@@ -125,3 +125,37 @@ class QueueGuard:
 def _part(one: QueueCount, two: QueueCount) -> float:
     dropped, sent = two.dropped - one.dropped, two.packets - one.packets
     return dropped / (dropped + sent) if dropped > 0 else 0.0
+
+
+class ProtectedGuard:
+    """The guard of the protected queues of a gateway, whichever its plan has; without any it has nothing against it.
+
+    Where no queue was ever counted nobody subscribed to them: then this guard is not armed.
+
+    Parameters
+    ----------
+    queues:
+        Returns the protected ones of the plan in force.
+    """
+
+    def __init__(self, device: str, queues: Callable[[], Sequence[str]], read: ReadQueues) -> None:
+        self._device, self._queues, self._read = device, queues, read
+        self._guard: QueueGuard | None = None
+
+    @property
+    def name(self) -> str:
+        """See :class:`telemetryd.enforce.guard.Guard`."""
+        return f"protected queues of {self._device}"
+
+    async def begin(self) -> None:
+        """Note what they have counted."""
+        armed = tuple(dict.fromkeys(self._queues())) if self._read() else ()
+        if self._guard is None or self._guard.queues != armed:
+            self._guard = QueueGuard(self._device, armed, self._read)
+        await self._guard.begin()
+
+    async def judge(self) -> Judgement:
+        """Compare with the beginning."""
+        if self._guard is None:
+            return Judgement(Verdict.CANNOT_TELL, "it was not asked before the change", self.name)
+        return await self._guard.judge()

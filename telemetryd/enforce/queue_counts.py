@@ -23,13 +23,13 @@ _OF_QUEUES: Final = (
     Counter.DROPPED_PACKETS,
 )
 
-#: (device, interface, queue)
-Queue = tuple[str, str, str]
+#: (device, interface, direction, queue)
+Queue = tuple[str, str, str, str]
 
 
 @dataclass(slots=True)
 class Sums:
-    """What a queue counted since the last look, and in all; octets are layer 2 with the frame check sequence.
+    """What a queue counted since the last look, and in all; octets as the device counts them.
 
     Attributes
     ----------
@@ -67,14 +67,13 @@ class QueueCounts:
         of = np.flatnonzero(np.isin(growth["counter"], _OF_QUEUES))
         if not len(of):
             return
-        corrections = feeds.corrections()
         for row in of.tolist():
             number = int(growth["feed"][row])
             feed = feeds[number]
             if not feed.queue:
                 continue
             device, interface = feeds.interface(feed)
-            sums = self._sums.setdefault((device, interface, feed.queue), Sums())
+            sums = self._sums.setdefault((device, interface, feed.direction, feed.queue), Sums())
             value, counter = int(growth["growth"][row]), Counter(int(growth["counter"][row]))
             end_ns = int(growth["end_ns"][row])
             sums.at_ns = max(sums.at_ns, end_ns)
@@ -84,7 +83,6 @@ class QueueCounts:
                     sums.span_ns += end_ns - int(growth["start_ns"][row])
                 case Counter.TRANSMIT_PACKETS:
                     sums.packets += value
-                    sums.octets += value * int(corrections[number])
                     sums.total[0] += value
                 case Counter.DROPPED_PACKETS:
                     sums.dropped += value
@@ -104,7 +102,7 @@ class QueueCounts:
     def totals(self, device: str) -> dict[str, QueueCount]:
         """Return what the queues of a device have counted in all; over all of its interfaces."""
         found: dict[str, QueueCount] = {}
-        for (name, _, queue), one in self._sums.items():
+        for (name, _, _, queue), one in self._sums.items():
             if name == device:
                 packets, dropped, at_ns = found.get(queue, QueueCount(0, 0, 0))
                 found[queue] = QueueCount(packets + one.total[0], dropped + one.total[1], max(at_ns, one.at_ns))

@@ -23,6 +23,7 @@ from telemetryd.assure.link_demand import LinkDemand
 from telemetryd.config.generated import replace_generated
 from telemetryd.counting import CountingCounters
 from telemetryd.demanding import DemandCounters
+from telemetryd.enforcing import EnforcingCounters
 from telemetryd.ingest.gnmi.target import Phase
 from telemetryd.live import AgentCounters, LiveCounters, SocketCounters
 from telemetryd.observe.health import Health, State
@@ -54,6 +55,7 @@ class Observed:
     coverages: Sequence[Coverage] = ()
     reconciled: Mapping[str, int] = field(default_factory=dict)
     demand: DemandCounters = field(default_factory=DemandCounters)
+    enforcing: EnforcingCounters = field(default_factory=EnforcingCounters)
     health: Mapping[str, Health] = field(default_factory=dict)
     reloads: Mapping[str, int] = field(default_factory=dict)
     started_ns: int = 0
@@ -173,6 +175,10 @@ def _refused(seen: Observed) -> Iterable[Reading]:
         for reason in _REFUSED:
             if count := one.counts.get(reason, 0):
                 yield (one.name, reason), count
+
+
+def _enforcing(read: Callable[[EnforcingCounters], float]) -> Callable[[Observed], Iterable[Reading]]:
+    return lambda seen: [(_NO_LABEL, read(seen.enforcing))]
 
 
 METRICS: Final[tuple[Spec, ...]] = (
@@ -421,6 +427,21 @@ METRICS: Final[tuple[Spec, ...]] = (
          _receivers(lambda one: one.failures)),
     Spec("alerts_waiting", "gauge", "Alerts that wait for a receiver.", ("receiver",),
          _receivers(lambda one: one.waiting)),
+    # --- enforce ---
+    Spec("enforce_periods_total", "counter", "Periods of the control loop that were decided.", (),
+         _enforcing(lambda one: one.periods)),
+    Spec("enforce_decide_seconds_total", "counter", "Time that deciding took.", (),
+         _enforcing(lambda one: one.decide_ns / SECOND_NS)),
+    Spec("enforce_leaves_total", "counter", "Rates that the loop wrote to gateways.", (),
+         _enforcing(lambda one: one.written)),
+    Spec("enforce_transactions_total", "counter", "Transactions of the loop: structure, and switches by the calendar.",
+         (), _enforcing(lambda one: one.restructured)),
+    Spec("enforce_taken_back_total", "counter", "Changes that a guard had taken back.", (),
+         _enforcing(lambda one: one.rolled_back)),
+    Spec("enforce_verdicts_total", "counter", "Verdicts on gateways in shadow.", (),
+         _enforcing(lambda one: one.verdicts)),
+    Spec("enforce_gateway_state", "gauge", "1 for the state that a gateway is in.", ("gateway", "state"),
+         lambda seen: [((name, str(phase)), 1) for name, (phase, _) in seen.enforcing.gateways.items()]),
 )  # fmt: skip
 
 

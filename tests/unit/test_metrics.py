@@ -16,6 +16,8 @@ from telemetryd.alerts.receiver import ReceiverCounters
 from telemetryd.assure.link_demand import LinkDemand
 from telemetryd.counting import CountingCounters
 from telemetryd.demanding import DemandCounters, DemandTable
+from telemetryd.enforce.follow import Phase as GatewayPhase
+from telemetryd.enforcing import EnforcingCounters
 from telemetryd.errors import InputError
 from telemetryd.ingest.gnmi.target import Phase, TargetState
 from telemetryd.live import AgentCounters, LiveCounters, SocketCounters
@@ -136,6 +138,7 @@ def test_documented_and_scraped_names_are_the_same() -> None:
         coverages=[coverage],
         reconciled={"used": 30},
         demand=DemandCounters(table=DemandTable(1, 0, 1, (demand,))),
+        enforcing=EnforcingCounters(gateways={"GW1": (GatewayPhase.IN_FORCE, "")}),
     )
     text = exposition([SpecCollector(METRICS, lambda: seen)])().decode()
     scraped = {re.split(r"[{ ]", line)[0] for line in text.splitlines() if line and not line.startswith("#")}
