@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import strategies as st
 
-from telemetryd.agent.qos.classify import Program, compile_terms, signatures, span
+from telemetryd.agent.qos.addresses import signatures, span
+from telemetryd.agent.qos.classify import Program, compile_terms
 from telemetryd.agent.qos.rules import Map, Rule, classid
 from telemetryd.agent.qos.terms import WITH_PORTS, Classifier, Range, Term
 from tests.trees import for_any
