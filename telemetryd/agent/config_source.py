@@ -45,6 +45,8 @@ class ConfigSource:
         self.pulse = Pulse()
         self._interfaces, self._realiser = interfaces, realiser
         self._published: dict[Elems, Branch] = {}
+        # Entries that have changed since the last reading: nobody may ever read them.
+        self._unread: dict[Elems, Entry] = {}
         # What may have changed from one reading to the next; the number of the reading is that of the first of them.
         self._changes: deque[frozenset[Elems]] = deque(maxlen=REMEMBERED)
         self._number = 0
@@ -96,9 +98,10 @@ class ConfigSource:
         for path, old, new in changed:
             self._changing.update(entry.elems for entry in (old, new) if entry is not None)
             if new is not None:
-                self._published[new.elems] = branch_of(new.node, new.elems, new.values)
+                self._unread[new.elems] = new
                 self._configured[path] = (new.node, new.elems, new.values)
             elif old is not None:
+                self._unread.pop(old.elems, None)
                 self._published.pop(old.elems, None)
                 self._configured.pop(path, None)
         self.pulse.beat()
@@ -113,6 +116,9 @@ class ConfigSource:
             self._log.warning("counters of queues cannot be read", reason=failure)
             counted = {}
         ts_ns = time.time_ns() if counted else snapshot.ts_ns
+        for elems, entry in self._unread.items():
+            self._published[elems] = branch_of(entry.node, elems, entry.values)
+        self._unread = {}
         counters = self._with_counters(counted)
         branches = {**snapshot.branches, **self._published, **counters}
         # Interfaces and what is counted are others every time.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from telemetryd.agent.model import Leaf, ListNode
 from telemetryd.agent.realise import Leaves
@@ -186,6 +187,12 @@ class _View(Leaves):
             return entry.values[path[at + 1 :]]
         except KeyError:
             raise KeyError(path) from None
+
+    def get(self, path: str, default: Any = None) -> Any:
+        """Return the value of a leaf, or something else where it is not there: without an exception."""
+        at = path.rfind("]") + 1
+        entry = self._entry(path[:at])
+        return default if entry is None else entry.values.get(path[at + 1 :], default)
 
     def __iter__(self) -> Iterator[str]:
         for entry in self._each():

@@ -90,10 +90,11 @@ class NoKernel:
         if not changed:
             self.leaves = dict(new)
         for path in changed:
-            if path in new:
-                self.leaves[path] = new[path]
-            else:
+            value = new.get(path)
+            if value is None:
                 self.leaves.pop(path, None)
+            else:
+                self.leaves[path] = value
 
     async def read(self) -> Mapping[str, object]:
         """See :meth:`Realiser.read`."""
