@@ -112,6 +112,7 @@ class GnmiDevice:
         self._caller = Caller(reach.wanted.endpoint, reach.login.read, reach.timeout_s)
         self._is_json = capability.encodings[:1] != ("PROTO",)
         self._origin = "openconfig" if capability.origin else reach.wanted.profile.origin
+        self._said: dict[tuple[Path, ...], tuple[bytes, Reading]] = {}
         self._extensions: tuple[gnmi_ext_pb2.Extension, ...] = ()
         if capability.arbitration and election_id:
             self._extensions = (_election(election_id),)
@@ -226,11 +227,17 @@ class GnmiDevice:
 
     async def _read(self, paths: Sequence[Path]) -> Reading:
         notifications = await self._ask(paths, "ALL")
+        said = b"".join(one.SerializeToString() for found in notifications for one in found.update)
+        if (known := self._said.get(tuple(paths))) is not None and known[0] == said:
+            return known[1]  # word for word what it said the last time
         try:
             # A gateway may have thousands of terms: streams go on meanwhile.
-            return await asyncio.to_thread(read_notifications, notifications)
+            reading = await asyncio.to_thread(read_notifications, notifications)
         except (InputError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise LostError(f"{self.name}: what it says cannot be read: {error}") from None
+        if len(paths) == 1 and len(paths[0].elems) == 1:
+            self._said[tuple(paths)] = said, reading
+        return reading
 
     async def _ask(self, paths: Sequence[Path], kind: str) -> list[gnmi_pb2.Notification]:
         paths = [Path(path.elems, self._origin or path.origin) for path in paths]

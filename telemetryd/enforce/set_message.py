@@ -108,8 +108,16 @@ def _grow(nodes: dict[str, Node], at: str) -> Node:
 @lru_cache(65_536)
 def _split(path: str) -> tuple[str, str, tuple[tuple[str, str], ...]]:
     """Return what is above the last element of a path, and its name and keys."""
-    elems = parse(path).elems
-    last = elems[-1]
+    if "\\" not in path and path.count("[") == path.count("]"):
+        if not path.endswith("]"):
+            at = path.rindex("/")
+            return path[:at], path[at + 1 :], ()
+        key_at = path.rindex("[")
+        if path[key_at - 1] != "]":
+            at = path.rindex("/", 0, key_at)
+            key, _, value = path[key_at + 1 : -1].partition("=")
+            return path[:at], path[at + 1 : key_at], ((key, value),)
+    last = parse(path).elems[-1]
     return path[: len(path) - len(str(last)) - 1], last.name, last.keys
 
 
