@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from telemetryd.cli.config import DEFAULT_FILE
+from telemetryd.cli.enforce_options import Config
 from telemetryd.cli.enforce_watch import proof, verdicts
 from telemetryd.cli.policy_options import AsJson, At, Directory, load, moment, note_warnings
 from telemetryd.cli.policy_options import registry as load_registry
@@ -76,6 +78,10 @@ def plan(
         typer.Option("--deviations", help="Your table on top of the shipped one; repeat for more.", show_default=False),
     ] = None,
     at: At = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask the devices what they can and have: the targets of --config.")
+    ] = False,
+    config: Config = DEFAULT_FILE,
     explain: Annotated[bool, typer.Option("--explain", help="Say what each class loses by sharing a queue.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -84,6 +90,8 @@ def plan(
     Example: telemetryd enforce plan -p policies/examples/exit --at "2026-11-28 09:00" --explain
 
     Example: telemetryd enforce plan -p policies/examples/exit --device YH-DCA-XR01 --against readback.json --json
+
+    Example: telemetryd enforce plan -p policies/examples/exit --live
     """
     from telemetryd.cli.output import note, write_json
     from telemetryd.enforce.capability import resolve
@@ -101,10 +109,16 @@ def plan(
         raise InputError(f"no link of the policies is on {', '.join(device or ['any device'])} - name another")
     if against is not None and len(chosen) > 1:
         raise InputError("--against is the configuration of one device - name it with --device")
+    if live and (against is not None or capabilities is not None):
+        raise InputError("--live asks the devices themselves: leave out --against and --capabilities")
     readback = _read_json(against) if against is not None else None
+    asked = _ask_live(config, [one.device for one in chosen]) if live else {}
     documents = []
     for one in chosen:
         answer = _answer(capabilities, one.device)
+        if live:
+            answer, readback = asked[one.device]
+            against = Path(one.device)
         capability = resolve(known.device[one.device], known, answer, table)
         documents.append(_plan_device(one, capability, known, readback, against))
     if as_json:
@@ -160,6 +174,27 @@ def _intents(
             stand(one)
     divided = [(one, one.allocate()) for one in placed]
     return when, intents(divided, known, OVERLOAD if demand is None else None), warnings
+
+
+def _ask_live(config: Path, names: list[str]) -> dict[str, tuple[Answer | None, dict[str, Any]]]:
+    """Return what devices say they can, and what they have."""
+    import asyncio
+
+    from telemetryd.cli.enforce_options import reaching
+
+    known = reaching(config)
+
+    async def ask() -> dict[str, tuple[Answer | None, dict[str, Any]]]:
+        try:
+            readings = await asyncio.gather(*(known.device(name).read() for name in names))
+            return {
+                name: (known.device(name).answer, dict(reading.config))
+                for name, reading in zip(names, readings, strict=True)
+            }
+        finally:
+            await known.close()
+
+    return asyncio.run(ask())
 
 
 def _answer(directory: Path | None, device: str) -> Answer | None:

@@ -53,6 +53,10 @@ def test_from_apply_to_off(desk: Desk, target: FaultyTargets) -> None:
     assert (code, row["mode"], row["leaves"]) == (0, "written to", len(mine))
     assert desk.run("drift")[:2] == (0, f"CR01: as confirmed ({len(mine)} leaves)\n")
     cir = next(path for path in mine if path.endswith("/cir"))
+    live = ("-p", desk.policy, "-r", desk.directory / "registry", *AT, "--live", "--json")
+    code, out, err = desk.run("plan", *live, "--deviations", desk.directory / "own.yaml")
+    (planned,) = json.loads(out)["devices"]
+    assert (code, planned["writes"], planned["export_only"]) == (0, [], []), err
     target.tell("change", 0, leaves={cir: 1, "/qos/queues/queue[name=NC2]/config/name": "NC2"})
     code, out, _ = desk.run("drift")
     assert code == 1
