@@ -180,7 +180,7 @@ class Planner:
             divided.append((one, allocation))
             promises[one.link, one.direction] = _promises(one, allocation, wanted)
         plans = {}
-        for intent in intents(divided, self.registry, down=down):
+        for intent in intents(divided, self.registry, down=down, is_matched=False):
             memo = self._memos.setdefault(intent.device, Memo())
             kept = self._numbers.get(intent.device)
             plan = plan_gateway(intent, self.capability(intent.device), self.registry, kept, memo)

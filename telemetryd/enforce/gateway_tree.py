@@ -105,7 +105,8 @@ def numbers(
     every = sorted(set(names))
     if len(every) > _COUNT:
         raise InputError(f"{len(every)} classes are more than the {_COUNT} that a qdisc numbers")
-    found = {name: number for name, number in (kept or {}).items() if name in set(every)}
+    known = set(every)
+    found = {name: number for name, number in (kept or {}).items() if name in known}
     used = set(found.values())
     for name in every:
         if name not in found:

@@ -116,6 +116,8 @@ def intents(
     registry: Registry,
     overload: int | None = None,
     down: Collection[str] = (),
+    *,
+    is_matched: bool = True,
 ) -> list[DeviceIntent]:
     """Return what each device shall do, in the order of their names.
 
@@ -123,12 +125,14 @@ def intents(
     ----------
     down:
         Members of link groups that carry nothing: the others share their classes.
+    is_matched:
+        Whether classes say how their packets are known; gateways find that for their trees as a whole.
     overload:
         Where demands are not known but assumed: how many times its rate a class sends at most.
     """
     ports: dict[str, list[PortIntent]] = {}
     for placed, allocation in divided:
-        classes = _classes(placed, allocation, registry, overload)
+        classes = _classes(placed, allocation, registry, overload, is_matched=is_matched)
         above = _inner(placed, allocation)
         members = [registry.link[name] for name in members_of(placed.link, registry) if name not in down]
         side = 0 if placed.direction == "in" else 1
@@ -217,7 +221,9 @@ def _columns(values: Sequence[int], capacities: Sequence[int]) -> list[list[int]
     return [[own, *row] for own, row in zip(first, _columns(rest, capacities[1:]), strict=True)]
 
 
-def _classes(placed: Placed, allocation: Allocation, registry: Registry, overload: int | None) -> list[ClassIntent]:
+def _classes(
+    placed: Placed, allocation: Allocation, registry: Registry, overload: int | None, *, is_matched: bool
+) -> list[ClassIntent]:
     """Return the leaves of a link's tree, the protected and the important first."""
     promises = _promises(allocation)
     leaf = allocation.tree.is_leaf
@@ -244,8 +250,8 @@ def _classes(placed: Placed, allocation: Allocation, registry: Registry, overloa
                 is_hard=rule.hard,
                 burst_octets=rule.burst_octets,
                 dscp=rule.dscp,
-                matches=matches_of(names, placed.link, placed.direction, registry),
-                coarse=dscp_matches(names.get("service_class", ""), registry),
+                matches=matches_of(names, placed.link, placed.direction, registry) if is_matched else (),
+                coarse=dscp_matches(names.get("service_class", ""), registry) if is_matched else (),
                 levels=path,
                 is_named=_is_written(rule) or is_protected,
             )
