@@ -6,6 +6,7 @@ What may be set by whom is told by certificates; what was set is there again aft
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -237,12 +238,25 @@ def test_roles(tls: list[str], tmp_path: Path) -> None:
                 else:
                     with pytest.raises(grpc.RpcError, match="PERMISSION_DENIED"):
                         client.get("/qos/queues")
+        # SIGHUP reads the rules again; those that cannot be read change nothing.
+        roles.write_text("version: 1\nwrite: [cn=nobody]\n")
+        agent.signal(signal.SIGHUP)
+        agent.wait_for("certificates read again")
+        with Client(agent.port, credentials("nobody")) as client:
+            client.set(update={f"{QUEUE}/config/queue-id": 2})
+        roles.write_text("version: 2\n")
+        agent.signal(signal.SIGHUP)
+        assert str(roles) in agent.wait_for("the roles stay as they were")["reason"]
+        with Client(agent.port, credentials("nobody")) as client:
+            client.set(update={f"{QUEUE}/config/queue-id": 3})
     outcomes = [(record["name"], record["outcome"]) for record in StateDirectory(state).audit.records()]
     assert outcomes == [
         ("cn=controller", "OK"),
         ("cn=spare", "OK"),
         ("cn=collector-1", "PERMISSION_DENIED"),
         ("cn=nobody", "PERMISSION_DENIED"),
+        ("cn=nobody", "OK"),
+        ("cn=nobody", "OK"),
     ]
 
 
