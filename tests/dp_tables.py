@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from itertools import groupby
 from typing import Final, NamedTuple
 
 from telemetryd.agent.qos.realiser import KernelQos
@@ -54,6 +55,8 @@ class Result(NamedTuple):
 
     Attributes
     ----------
+    row:
+        Its row's place.
     offered:
         Percent of the line that each port shall send.
     sent:
@@ -64,6 +67,7 @@ class Result(NamedTuple):
         Here of each port; both are in one queue, which drops of whom it happens to.
     """
 
+    row: int
     test: str
     name: str
     offered: tuple[float, float]
@@ -154,6 +158,7 @@ def _rows() -> list[Row]:
                 )
             )
     rows.append(Row("DP-1.9", (), weighted, {"BE1": (50, 50), "BE0": (50, 50)}, {"BE1": 50, "BE0": 50}))
+    # Published with the figures of BE0 and BE1 exchanged: so, half of each is what their weights give.
     mixed = {"AF3": 32, "AF2": 16, "AF1": 8, "BE1": 4, "BE0": 1}
     strict = ("NC1", "AF4")
     rows.append(
@@ -342,7 +347,7 @@ def run(street: Street, rows: Sequence[Row], seconds: float) -> list[Result]:
     async def story() -> None:
         before: Tree = {}
         with closing(KernelQos()) as kernel:
-            for row in rows:
+            for place, row in enumerate(rows):
                 after = configuration(row)
                 await kernel.realise(before, after, before.keys() | after.keys())
                 before = after
@@ -350,7 +355,7 @@ def run(street: Street, rows: Sequence[Row], seconds: float) -> list[Result]:
                 owed = due(row, {name: own.sent for name, own in found.items()})
                 results.extend(
                     Result(
-                        *(row.test, name, row.offered[name], own.sent, row.received[name], owed.get(name, 0.0)),
+                        *(place, row.test, name, row.offered[name], own.sent, row.received[name], owed.get(name, 0.0)),
                         *(own.arrived, own.each),
                     )
                     for name, own in found.items()
@@ -365,15 +370,16 @@ def run(street: Street, rows: Sequence[Row], seconds: float) -> list[Result]:
 def table(results: Sequence[Result]) -> str:
     """Return the results as a table in Markdown."""
     lines = [
-        "| test | class | offered, % of the line | sent | received, % as published | due of what was sent | here | of each port |",
-        "|---|---|---|---|---|---|---|---|",
+        "| test | offered by both ports, % of the line | received, % as published | due of what was sent | here |",
+        "|---|---|---|---|---|",
     ]
-    for one in results:
-        offered = " + ".join(f"{value:g}" for value in one.offered)
-        each = " + ".join(f"{value:.1f}" for value in one.each)
-        here = f"{one.found:.1f}" if one.is_good else f"**{one.found:.1f}**"
-        figures = f"{one.sent:.1f} | {one.published:g} | {one.due:.1f} | {here} | {each}"
-        lines.append(f"| {one.test} | {one.name} | {offered} | {figures} |")
+    for _, group in groupby(results, key=lambda one: one.row):
+        row = list(group)
+        offered = ", ".join(f"{one.name} {' + '.join(f'{share:g}' for share in one.offered)}" for one in row)
+        published = ", ".join(f"{one.published:g}" for one in row)
+        due = ", ".join(f"{one.due:.1f}" for one in row)
+        here = ", ".join(f"{one.found:.1f}" if one.is_good else f"**{one.found:.1f}**" for one in row)
+        lines.append(f"| {row[0].test} | {offered} | {published} | {due} | {here} |")
     return "\n".join(lines)
 
 

@@ -29,8 +29,14 @@ def street() -> Iterator[Street]:
         yield found
 
 
-def tree() -> Tree:
-    """Two departments of 50 and 100 Mbit/s on a port of 200, the first with an application of its own."""
+def tree(others: int = 0) -> Tree:
+    """Two departments of 50 and 100 Mbit/s on a port of 200, the first with an application of its own.
+
+    Parameters
+    ----------
+    others:
+        Terms besides, which no packet matches: with some there are maps, without each term is a rule.
+    """
     leaves: Tree = {}
     for name in ("telemetryd-exam", "telemetryd-hrss", "telemetryd-tax", "telemetryd-rest"):
         case.queue(leaves, name)
@@ -58,6 +64,9 @@ def tree() -> Tree:
             protocol=17,
             destination_port="1000..2000",
         )
+        for i in range(others):
+            own = {**ends, "protocol": 17, "destination_port": 30_000 + i}
+            case.term(leaves, "telemetryd-ipv", family, f"31-{i:03}", "telemetryd-rest", **own)
         case.term(leaves, "telemetryd-ipv", family, "50-a", "telemetryd-exam", **ends, dscp_set=(46, 34))
         case.term(leaves, "telemetryd-ipv", family, "60-a", "telemetryd-hrss", **ends)
         if family == 4:
@@ -102,7 +111,8 @@ def packets(street: Street) -> dict[str, int]:
     return {number: int(count) for number, count in re.findall(r"class htb (\S+) .*\n Sent \d+ bytes (\d+) pkt", shown)}
 
 
-def test_packets_find_their_classes(street: Street) -> None:
+@pytest.mark.parametrize("others", [0, 40])
+def test_packets_find_their_classes(street: Street, others: int) -> None:
     """By prefix set, port, range of ports and DSCP, of both families; the first term counts; the rest is in the rest."""
     sent = {
         "a": {
@@ -119,7 +129,7 @@ def test_packets_find_their_classes(street: Street) -> None:
     }
 
     async def story(kernel: KernelQos) -> None:
-        leaves = tree()
+        leaves = tree(others)
         await kernel.realise({}, leaves, leaves.keys())
         assert await kernel.look() == ()
         before = packets(street)
@@ -145,11 +155,14 @@ def test_packets_find_their_classes(street: Street) -> None:
         terms = (
             "/qos/interfaces/interface[interface-id=a1]/input/classifiers/classifier[type={}]/terms/term[id={}]/state"
         )
-        assert counted[f"{terms.format('IPV4', '30-a')}/matched-packets"] >= 3
-        assert counted[f"{terms.format('IPV6', '60-a')}/matched-packets"] >= 2
-        assert counted[f"{terms.format('IPV4', '30-a')}/matched-octets"] == 146 * int(
-            str(counted[f"{terms.format('IPV4', '30-a')}/matched-packets"])
-        )
+        matched = {name: f"{terms.format('IPV4', '30-a')}/matched-{name}" for name in ("packets", "octets")}
+        if others:
+            # Of so many terms only those count that are rules of their own.
+            assert matched["packets"] not in counted
+        else:
+            assert int(str(counted[matched["packets"]])) >= 3
+            assert counted[matched["octets"]] == 146 * int(str(counted[matched["packets"]]))
+            assert int(str(counted[f"{terms.format('IPV6', '60-a')}/matched-packets"])) >= 2
         await kernel.realise(one, {}, one.keys())
         assert await kernel.read() == {}
 
