@@ -190,7 +190,8 @@ class Settling(Component):
         def take(octets: Any, offsets: Any, lengths: Any, received_ns: int) -> None:
             for offset, length in zip(offsets.tolist(), lengths.tolist(), strict=True):
                 message = gnmi_pb2.SubscribeResponse.FromString(octets[offset : offset + length].tobytes())
-                if message.WhichOneof("response") == "update":
+                # Once everything is subscribed to, whatever happened before is looked for.
+                if message.WhichOneof("response") in ("update", "sync_response"):
                     self._changed.add(name)
                     self._wake.set()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from telemetryd.config.settings import load_settings
+from telemetryd.enforce.diff import Write, diff
 from telemetryd.enforce.journal import Journal, Leaf, Planned, open_transactions
 from telemetryd.enforce.names import Value
 from telemetryd.enforce.records import Intended, Reason
@@ -18,6 +19,7 @@ from telemetryd.registry.load import load_registry
 from telemetryd.settling import Settling
 from tests.enforce_case import FOREIGN
 from tests.enforce_desk import Desk
+from tests.enforce_targets import agent_target, gnmi_device, plan_of
 from tests.faulty_target import FaultyTargets
 from tests.transaction_case import plan
 
@@ -39,9 +41,9 @@ def desk(tmp_path: Path, process: FaultyTargets, capsys: pytest.CaptureFixture[s
     return Desk(tmp_path, process.ports[0], capsys)
 
 
-def component(desk: Desk, drift: str) -> Settling:
+def component(desk: Desk, drift: str, interval: str = "10 s") -> Settling:
     """Return the component with a device that has a plan of ours, of which one rate has been changed."""
-    desk.configure(f"switches: [CR01], change_percent: 100, drift: {drift}, drift_interval: 10 s")
+    desk.configure(f"switches: [CR01], change_percent: 100, drift: {drift}, drift_interval: {interval}")
     loaded = load_settings(desk.directory / "t.yaml")
     registry = load_registry(desk.directory / "registry")
     return Settling(Reaching(loaded.settings, registry, loaded.document.where))
@@ -110,3 +112,28 @@ def test_drift_is_found(desk: Desk, process: FaultyTargets, drift: str) -> None:
         frozen = desk.records.frozen()
         assert frozen is not None
         assert frozen.why == "drift on CR01"
+
+
+def test_drift_is_announced(desk: Desk) -> None:
+    """An agent says at once that somebody has changed a rate (ON_CHANGE); it is written again long before its time."""
+    want = plan_of([1, 2])
+    path = next(path for path in want if path.endswith("/cir"))
+
+    async def story() -> None:
+        async with agent_target() as target, gnmi_device(target.port, driver="linux") as device:
+            await device.write(diff({}, want).writes)
+            desk.port = target.port
+            settling = await asyncio.to_thread(component, desk, "repair", "1 h")
+            await asyncio.to_thread(desk.records.intend, "CR01", Intended(want))
+            running = asyncio.create_task(settling.run())
+            try:
+                async with asyncio.timeout(DEADLINE_S):
+                    for _ in range(2):  # the first change may come before the subscription does
+                        await device.write([Write(path, 64_000)])
+                        while target.leaves() != want:
+                            await asyncio.sleep(0.1)
+            finally:
+                settling.stop()
+                await running
+
+    asyncio.run(story())
