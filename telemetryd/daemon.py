@@ -272,7 +272,9 @@ class Daemon:
             self._notifier.reloading()
             try:
                 new = await load_elsewhere(self._file)
-                result = self._swap(new, await asyncio.to_thread(loop_setup, new, self._records))
+                # Tables of deviations are files: read before anything is changed, and not on the loop.
+                loop, reaching = await asyncio.to_thread(lambda: (loop_setup(new, self._records), self._reaching(new)))
+                result = self._swap(new, loop, reaching)
             except TelemetrydError as error:
                 problems = tuple(map(str, error.problems)) if isinstance(error, ProblemsError) else (str(error),)
                 self._reloads["refused"] += 1
@@ -288,7 +290,7 @@ class Daemon:
         """Yield an update a second."""
         return self._updates.broadcast.subscribe()
 
-    def _swap(self, new: Configuration, loop: Setup) -> ReloadResult:
+    def _swap(self, new: Configuration, loop: Setup, reaching: Reaching) -> ReloadResult:
         old, before = self._configuration, self._configuration.settings
         # The engine may refuse the tables; then nothing has been changed yet.
         self._receiver.swap(new.tables)
@@ -297,7 +299,7 @@ class Daemon:
         self._alerts.replace(new.alerts)
         self._demanding.replace(new.policies, new.registry, new.settings.demand)
         self._enforcing.replace(loop)
-        self._settling.replace(self._reaching(new))
+        self._settling.replace(reaching)
         self._subscriber.replace(new.targets, new.settings.gnmi.connecting)
         self._counting.replace(new.registry, new.targets)
         self._reconciling.replace(new.registry)

@@ -181,7 +181,7 @@ class Enforcing(Component):
         self._trouble = ""
         self._unopened: dict[str, str] = {}
         self._scheduled: Scheduled | None = None
-        self._looked_ns = 0
+        self._looked_ns, self._policy = 0, ""
         demanding.on_table(lambda _: self._wake.set())
 
     # --- what comes ------------------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ class Enforcing(Component):
 
     def _begin(self, setup: Setup) -> None:
         """Go by a setup: every gateway anew, those that are written to and those in shadow."""
-        self._setup = setup
+        self._setup, self._policy = setup, _digest(setup.planner)
         self._baseline, self._failures, self._decision = None, {}, None
         self._followers, self._trouble, self._unopened = {}, "", {}
         access, self._scheduled = setup.access, None
@@ -330,7 +330,7 @@ class Enforcing(Component):
         age_ns = now_ns - table.end_ns if table.number else 0
         is_held = not table.number or bool(table.stale()) or bool(lost) or age_ns > self._setup.stale_after_ns
         demand = f"table {table.number}" if table.number else "none yet"
-        reason = Reason("control loop", policy=_digest(planner), demand=demand)
+        reason = Reason("control loop", policy=self._policy, demand=demand)
         await asyncio.gather(
             *(
                 self._step(self._followers[name], plan, decision, reason, age_ns, is_held=is_held, at=at, table=table)
@@ -387,7 +387,7 @@ class Enforcing(Component):
         planner = self._setup.planner
         if planner is None or not self._periods:
             return
-        reason = Reason("telemetryd ends: baseline", policy=_digest(planner))
+        reason = Reason("telemetryd ends: baseline", policy=self._policy)
         try:
             async with asyncio.timeout(REST_S):
                 at = datetime.fromtimestamp(self._clock() / SECOND_NS, UTC)
