@@ -23,6 +23,9 @@ from tests.street import POLICY, Street, Tree
 LINE_BPS: Final = 200_000_000
 #: Percentage points that a figure may be off.
 TOLERANCE: Final = 2.0
+#: First digits of the ports that a sender uses before, in, and after what is measured.
+PHASES: Final = (5, 6, 7)
+_BETWEEN: Final = (6,)
 DSCP: Final = {"NC1": 56, "AF4": 32, "AF3": 24, "AF2": 16, "AF1": 8, "BE1": 4, "BE0": 0}
 FRAME: Final = 1400
 
@@ -252,22 +255,28 @@ def configuration(row: Row) -> Tree:
 
 
 def count_arrivals(street: Street) -> None:
-    """Count what arrives at the server by DSCP, IPv4 and IPv6 apart, and drop it."""
+    """Count what arrives at the server by DSCP and phase of the sender, IPv4 and IPv6 apart, and drop it."""
     rules = "".join(
-        f"add rule inet seen arrive {header} dscp {value} counter drop\n"
+        f"add rule inet seen arrive {header} dscp {value} udp dport {phase}000-{phase}999 counter drop\n"
         for value in DSCP.values()
         for header in ("ip", "ip6")
+        for phase in PHASES
     )
     chain = "add chain inet seen arrive { type filter hook prerouting priority -300; }\n"
     street.pipe("s", f"add table inet seen\n{chain}{rules}", "nft", "-f", "-")
 
 
-def arrivals(street: Street) -> dict[tuple[str, int], int]:
+def arrivals(street: Street, phases: Sequence[int] = PHASES) -> dict[tuple[str, int], int]:
     """Return the packets that came: (class, family) -> packets."""
     text = street.run("s", "nft", "--numeric", "list", "table", "inet", "seen")
     names = {value: name for name, value in DSCP.items()}
-    found = re.findall(r"ip(6?) dscp 0x([0-9a-f]+) counter packets (\d+)", text)
-    return {(names[int(value, 16)], 6 if six else 4): int(count) for six, value, count in found}
+    found: dict[tuple[str, int], int] = {}
+    rule = r"ip(6?) dscp 0x([0-9a-f]+) udp dport (\d)000-\d+ counter packets (\d+)"
+    for six, value, phase, count in re.findall(rule, text):
+        if int(phase) in phases:
+            own = names[int(value, 16)], 6 if six else 4
+            found[own] = found.get(own, 0) + int(count)
+    return found
 
 
 class Flowed(NamedTuple):
@@ -307,23 +316,18 @@ def measure(street: Street, offered: Offered, seconds: float, frame: int) -> dic
             for name, shares in offered.items()
         ]
         senders.append(street.start(where, sys.executable, str(case.TRAFFIC), str(seconds), *flows))
+    before = arrivals(street, _BETWEEN)
     for sender in senders:
         print(file=sender.stdin, flush=True)
-    counts = []
-    for _ in range(2):
-        printed = [sender.stdout.readline() for sender in senders if sender.stdout is not None]
-        seen = arrivals(street)
-        counted = {
-            (name, family): int(count)
-            for text, family in zip(printed, (4, 6), strict=True)
-            for name, count in zip(offered, text.split(), strict=True)
-        }
-        counts.append((counted, seen))
+    sent: dict[tuple[str, int], int] = {}
+    for sender, family in zip(senders, (4, 6), strict=True):
+        assert sender.stdout is not None
+        first, second = (list(map(int, sender.stdout.readline().split())) for _ in range(2))
+        sent.update({(name, family): b - a for name, a, b in zip(offered, first, second, strict=True)})
     for sender in senders:
         _, errors = sender.communicate(timeout=60)
         assert sender.returncode == 0, errors
-    (sent_before, before), (sent_after, after) = counts
-    sent = {own: count - sent_before[own] for own, count in sent_after.items()}
+    after = street.settled(lambda: arrivals(street, _BETWEEN))
     arrived = {own: after[own] - before[own] for own in sent}
     line = LINE_BPS * seconds / (8 * frame)
     return {

@@ -9,18 +9,21 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from telemetryd.agent.tree import Value
-from tests.namespaces import run
+from tests.namespaces import DEADLINE_S, run
 
 _CLONE_NEWNET: Final = 0x40000000
 _LIBC = ctypes.CDLL(None, use_errno=True)
 TRAFFIC: Final = Path(__file__).with_name("traffic.py")
+#: What stays the same so long has come to rest: queues of these tests are emptied by then.
+_REST_S: Final = 0.2
 PORTS: Final = {"a": 1, "b": 2, "s": 9}
 
 Tree = dict[str, Value]
@@ -97,6 +100,16 @@ class Street:
         done = subprocess.run(whole, input=text, text=True, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def settled(self, read: Callable[[], Any]) -> Any:
+        """Return what is read once it does not change any more."""
+        end = time.monotonic() + DEADLINE_S
+        before, after = None, read()
+        while before != after:
+            assert time.monotonic() < end, f"it does not come to rest in {DEADLINE_S} s"
+            time.sleep(_REST_S)
+            before, after = after, read()
+        return after
 
     @contextmanager
     def inside(self, where: str = "g") -> Iterator[None]:

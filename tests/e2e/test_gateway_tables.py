@@ -12,8 +12,8 @@ pytestmark = [
     pytest.mark.no_twins,
     pytest.mark.skipif(bool(missing_tools(["ip", "nft"])), reason="ip and nft are needed"),
 ]
-#: Starved and half-served classes below strict ones, shares by weight, and all served at 98 % of the line.
-SOME = ("DP-1.14 98 %", "DP-1.8 starved", "DP-1.8 half", "DP-1.9", "DP-1.10 half")
+#: Half-served and starved classes below strict ones, shares by weight, and all served at 98 % of the line.
+SOME = ("DP-1.14 98 %", "DP-1.8 half", "DP-1.8 starved")
 
 
 def check(rows: list[dp_tables.Row], seconds: float) -> None:
@@ -27,7 +27,7 @@ def test_some_rows() -> None:
     """Each class gets what strict priority and weights give it of what was sent, within 2 percentage points."""
     rows = [[row for row in dp_tables.ROWS if row.test == name][-1] for name in SOME]
     rows.append(next(row for row in dp_tables.ROWS if dict(row.received) == {"AF3": 80, "AF2": 20}))
-    check(rows, 1.2)
+    check(rows, 1.0)
 
 
 @pytest.mark.long

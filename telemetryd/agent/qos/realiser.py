@@ -105,7 +105,8 @@ class KernelQos:
                 return
             before = self._compilation
             if changed and before is not None and not self.drift:
-                after = before.change(changed, old, new)
+                # In a thread: where terms change all of them are compiled, which takes seconds if there are very many.
+                after = await asyncio.to_thread(before.change, changed, old, new)
                 have = before.state
             else:
                 speeds = await asyncio.to_thread(_interfaces)
