@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import resource
 import tempfile
@@ -41,6 +42,14 @@ def run(short: bool) -> list[Figure]:
     """Install plans on bare targets, change every rate, take everything off; ``short`` takes 4 targets."""
     targets = 4 if short else SWITCHES
     each = targets // PROCESSES
+    gc.disable()  # as the command does
+    try:
+        return _run(targets, each)
+    finally:
+        gc.enable()
+
+
+def _run(targets: int, each: int) -> list[Figure]:
     with switches(each) as one, switches(targets - each) as two:
         return asyncio.run(_measure([*one, *two]))
 
