@@ -32,7 +32,7 @@ WRITE_FAULTS: Final = (
 )
 READ_FAULTS: Final = ("garbage", "unreachable", "disconnect")
 ROUND_S: Final = 1.0
-LATE_S: Final = 3.0
+LATE_S: Final = (3.0, 30.0)
 DEADLINE_S: Final = 10.0
 
 
@@ -153,7 +153,7 @@ class FaultyDevice:
             self._leave()
             raise LostError(f"{self.name}: connection lost")
         if fault == "late":
-            self._late.append((loop.time() + (DEADLINE_S + LATE_S) / self.hurry, list(writes)))
+            self._late.append((loop.time() + (DEADLINE_S + self.random.choice(LATE_S)) / self.hurry, list(writes)))
             await asyncio.sleep(DEADLINE_S / self.hurry)
             raise LostError(f"{self.name}: DEADLINE_EXCEEDED")
         writes = list(writes)
