@@ -1,6 +1,7 @@
 """Windows of counters: what interfaces, queues and components had in a span, one class a kind.
 
-Every kind goes the same way, by its layout: roll-ups, backlog, store and outputs. So do estimates of demand.
+Every kind goes the same way, by its layout: roll-ups, backlog, store and outputs. So do estimates of demand, and what
+was delivered.
 """
 
 from __future__ import annotations
@@ -10,7 +11,14 @@ from typing import Any, ClassVar, Final
 
 from numpy.typing import NDArray
 
-from telemetryd.schema import COMPONENT_COLUMNS, DEMAND_COLUMNS, INTERFACE_COLUMNS, QUEUE_COLUMNS, Column
+from telemetryd.schema import (
+    COMPONENT_COLUMNS,
+    DEMAND_COLUMNS,
+    ENFORCEMENT_COLUMNS,
+    INTERFACE_COLUMNS,
+    QUEUE_COLUMNS,
+    Column,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,7 @@ COMPONENT_LAYOUT: Final = Layout(
 DEMAND_LAYOUT: Final = Layout(
     "demand", ("link", "direction", "department", "application"), DEMAND_COLUMNS, largest=("demand_largest",)
 )
+ENFORCEMENT_LAYOUT: Final = Layout("enforcement", ("link", "direction", "node"), ENFORCEMENT_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +107,14 @@ class DemandWindow(CounterWindow):
     layout = DEMAND_LAYOUT
 
 
+class EnforcementWindow(CounterWindow):
+    """What was delivered of what was promised to classes of links, behind the bottleneck."""
+
+    __slots__ = ()
+    layout = ENFORCEMENT_LAYOUT
+
+
 #: Kind -> its windows.
 COUNTER_WINDOWS: Final[dict[str, type[CounterWindow]]] = {
-    one.layout.kind: one for one in (InterfaceWindow, QueueWindow, ComponentWindow, DemandWindow)
+    one.layout.kind: one for one in (InterfaceWindow, QueueWindow, ComponentWindow, DemandWindow, EnforcementWindow)
 }

@@ -35,6 +35,7 @@ from telemetryd.counter_windows import CounterWindow
 from telemetryd.counting import Counting
 from telemetryd.demanding import Demanding
 from telemetryd.enforce.records import Records
+from telemetryd.enforced import Enforced
 from telemetryd.enforcing import Enforcing, Setup
 from telemetryd.errors import ProblemsError, TelemetrydError
 from telemetryd.gateways import loop_setup
@@ -156,6 +157,10 @@ class Daemon:
         )
         self._records = Records(settings.enforce.path)
         self._enforcing = Enforcing(loop_setup(configuration, self._records), self._records, self._demanding)
+        self._enforced = Enforced(
+            lambda: self._configuration.settings.demand.period, self._take_counters, store=settings.store.path
+        )
+        self._enforcing.delivered.on_rows(self._enforced.add)
         self._settling = Settling(self._reaching(configuration))
         self._updates = Updates(configuration.registry, self._receiver.counters, self._overall)
         watchdog = Watchdog(notifier, self._receiver.is_alive, self._status_line)

@@ -168,7 +168,7 @@ class Enforcing(Component):
         super().__init__()
         self._setup, self._records, self._demanding, self._clock = setup, records, demanding, clock
         self._log = Log(self.name)
-        self._shadow, self._delivered = Shadow(records.directory), Delivered(records.directory)
+        self._shadow, self.delivered = Shadow(records.directory), Delivered(records.directory)
         self._counts = QueueCounts()
         self._followers: dict[str, Follower] = {}
         self._next: Setup | None = None
@@ -485,7 +485,7 @@ class Enforcing(Component):
                 )
         if rows:
             try:
-                await asyncio.to_thread(self._delivered.add, rows)
+                await asyncio.to_thread(self.delivered.add, rows)
             except TelemetrydError as error:
                 self._trouble = str(error)
 

@@ -457,6 +457,18 @@ DEMAND_COLUMNS: Final = (
 )
 
 
+#: Rates of what was delivered and promised (telemetryd.enforce.delivered).
+ENFORCED_RATES: Final = ("delivered", "demand", "guarantee", "ceiling", "rate", "sampled")
+ENFORCEMENT_COLUMNS: Final = (
+    Column("enforcement", "uint32", "place in the window's names", 0, "-"),
+    Column("samples", "uint64", "samples that the sampled rate rests on", 0, "-"),
+    *(Column(f"{name}_bits", "float64", "bits: rate x time", 0, "mean of each period") for name in ENFORCED_RATES),
+    Column("dropped_packets", "uint64", "packets that queues dropped", 0, "-"),
+    Column("covered_ns", "int64", "ns that the counters of queues tell of", 0, "-"),
+    Column("missed_ns", "int64", "ns of it in which the guarantee was missed", 0, "enforce/delivered.py"),
+)
+
+
 class Gauge(IntEnum):
     """What is known of a component: values of a moment."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from telemetryd.cli import query_calibrated, query_pooled
-from telemetryd.cli.query_counters import components, demands, interfaces, queues
+from telemetryd.cli.query_counters import components, demands, enforcements, interfaces, queues
 from telemetryd.cli.query_options import (
     Application,
     AsCsv,
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from telemetryd.store.select import Selection
 
 app = typer.Typer(
-    help="Ask the embedded store: top, series, matrix, percentile, quality, interfaces, queues, components, demand.",
+    help="Ask the embedded store: top, series, matrix, percentile, quality, interfaces, queues, components, demand, "
+    "enforcement.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -419,5 +420,6 @@ def _figures() -> list[Field]:
 
 
 app.command("demand")(demands)
+app.command("enforcement")(enforcements)
 for _counters in (interfaces, queues, components):
     app.command()(_counters)

@@ -1,4 +1,4 @@
-"""`telemetryd query interfaces`, `queues`, `components`: what the counters of devices say; `demands`: of links."""
+"""`telemetryd query interfaces`, `queues`, `components`: counters of devices; `demand`, `enforcement`: of links."""
 
 from __future__ import annotations
 
@@ -163,6 +163,40 @@ def demands(
         output.Field("known s", lambda row: f"{row['covered_s']:,.0f}", right=True),
     ]
     _show("demand", ask, fields, store, bucket, (from_time, to_time), tz, output.Format.of(as_json, as_csv))
+
+
+def enforcements(
+    store: StorePath = None,
+    link: Annotated[list[str] | None, typer.Option("--link", help="Only this link or group (repeatable).")] = None,
+    direction: Annotated[list[str] | None, typer.Option("--direction", help="Only in, or out.")] = None,
+    node: Annotated[
+        list[str] | None, typer.Option("--node", help="Only this class, such as tax/filing (repeatable).")
+    ] = None,
+    bucket: Bucket = None,
+    n: Annotated[int, typer.Option("-n", "--n", min=1, help="Classes to show, by what was delivered.")] = 20,
+    from_time: From = None,
+    to_time: To = None,
+    tz: Zone = "UTC",
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Show what queues of gateways delivered to classes of links, beside what was promised (docs/control-loop.md).
+
+    Example: telemetryd query enforcement --link exit --direction out --from -1h
+    """
+    from telemetryd.cli import output
+    from telemetryd.store import counter_query
+
+    ask = partial(counter_query.enforcements, links=link or (), directions=direction or (), nodes=node or (), n=n)
+    names = ("delivered", "demand", "guarantee", "ceiling", "rate", "sampled")
+    fields = [
+        *map(output.text, ("link", "direction", "node")),
+        *(output.Field(name, partial(_rate, f"{name}_bps"), right=True) for name in names),
+        output.Field("missed", lambda row: output.percent_text(row["missed_share"] or 0.0), right=True),
+        output.Field("dropped", partial(_count, "dropped_packets"), right=True),
+        output.Field("known s", lambda row: f"{row['covered_s']:,.0f}", right=True),
+    ]
+    _show("enforcement", ask, fields, store, bucket, (from_time, to_time), tz, output.Format.of(as_json, as_csv))
 
 
 _QUEUE_COUNTS = ("packets", "dropped_packets", "dropped_octets")

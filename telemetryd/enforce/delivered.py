@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -214,8 +214,13 @@ class Delivered:
     def __init__(self, directory: Path) -> None:
         self._directory = directory / "delivered"
         self._day = ""
+        self._callbacks: list[Callable[[Sequence[Row]], None]] = []
 
-    def add(self, rows: Iterable[Row]) -> None:
+    def on_rows(self, callback: Callable[[Sequence[Row]], None]) -> None:
+        """Have the rows of each period handed over too, in the thread that adds them."""
+        self._callbacks.append(callback)
+
+    def add(self, rows: Sequence[Row]) -> None:
         """Keep the rows of a period, and drop the days that are too old.
 
         Raises
@@ -223,6 +228,8 @@ class Delivered:
         TelemetrydError
             If they cannot be written.
         """
+        for callback in self._callbacks:
+            callback(rows)
         lines: dict[str, list[str]] = {}
         for row in rows:
             line = json.dumps(asdict(row), ensure_ascii=False, separators=(",", ":"))

@@ -1,4 +1,4 @@
-"""What the counters of interfaces, queues and components of the store say in a range, and what was demanded."""
+"""What counters of interfaces, queues and components in the store say; what was demanded, and delivered."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Final
 
 from telemetryd.allocate.demand import cause_names
-from telemetryd.counter_windows import DEMAND_LAYOUT
-from telemetryd.schema import Gauge, QueueKnown
+from telemetryd.counter_windows import DEMAND_LAYOUT, ENFORCEMENT_LAYOUT
+from telemetryd.schema import ENFORCED_RATES, Gauge, QueueKnown
 from telemetryd.store.counted import CounterAnswer, Question, Row, ask, rows_between
 from telemetryd.store.embedded import Snapshot, Store
 from telemetryd.store.levels import SECOND_NS
@@ -46,6 +46,14 @@ _OF_DEMAND: Final = {
     "covered_ns": "sum(covered_ns)::BIGINT",
     "censored_ns": "sum(censored_ns)::BIGINT",
     "flags": "bit_or(flags)",
+}
+
+_OF_ENFORCEMENT: Final = {
+    **{f"{name}_bits": f"sum({name}_bits)" for name in ENFORCED_RATES},
+    "samples": "sum(samples)::UBIGINT",
+    "dropped_packets": "sum(dropped_packets)::UBIGINT",
+    "covered_ns": "sum(covered_ns)::BIGINT",
+    "missed_ns": "sum(missed_ns)::BIGINT",
 }
 
 
@@ -208,6 +216,39 @@ def demands(
     return _ordered(answer, tuple(where), lambda row: row["demand_bits"], _finished_demand, n)
 
 
+def enforcements(
+    store: Store,
+    from_ns: int | None = None,
+    to_ns: int | None = None,
+    *,
+    links: Sequence[str] = (),
+    directions: Sequence[str] = (),
+    nodes: Sequence[str] = (),
+    bucket_ns: int | None = None,
+    n: int | None = None,
+) -> CounterAnswer:
+    """Tell what was delivered of what was promised in a range, in buckets of time if asked for.
+
+    A row has ``link``, ``direction``, ``node`` (names from the link down, such as ``tax/filing``), means of
+    ``delivered_bps``, ``demand_bps``, ``guarantee_bps``, ``ceiling_bps``, ``rate_bps`` (in force) and ``sampled_bps``
+    over the time that is covered, ``dropped_packets``, ``samples``, ``missed_share`` of the time and ``covered_s``. The
+    classes to which most was delivered come first.
+
+    Parameters
+    ----------
+    from_ns, to_ns:
+        As :func:`telemetryd.store.counted.ask` takes them, which says what is raised.
+    links, directions, nodes:
+        Which; none takes all.
+    n:
+        How many classes, those to which most was delivered; None for all.
+    """
+    where = {"link": links, "direction": directions, "node": nodes}
+    question = Question("enforcement", _OF_ENFORCEMENT, where, "what was delivered", "docs/control-loop.md")
+    answer = ask(store, question, from_ns, to_ns, bucket_ns)
+    return _ordered(answer, tuple(where), lambda row: row["delivered_bits"], _finished_enforcement, n)
+
+
 def _ordered(
     answer: CounterAnswer,
     key: tuple[str, ...],
@@ -270,6 +311,19 @@ def _finished_demand(row: Row) -> Row:
         "censored_share": row["censored_ns"] / covered_ns if covered_ns else None,
         "causes": cause_names(flags),
         "samples": row["samples"],
+        "covered_s": covered_ns / SECOND_NS,
+    }
+
+
+def _finished_enforcement(row: Row) -> Row:
+    covered_ns = row["covered_ns"]
+    found = {name: value for name, value in row.items() if name in ("time_ns", *ENFORCEMENT_LAYOUT.names)}
+    for name in ENFORCED_RATES:
+        found[f"{name}_bps"] = row[f"{name}_bits"] * SECOND_NS / covered_ns if covered_ns else None
+    return found | {
+        "dropped_packets": row["dropped_packets"],
+        "samples": row["samples"],
+        "missed_share": row["missed_ns"] / covered_ns if covered_ns else None,
         "covered_s": covered_ns / SECOND_NS,
     }
 

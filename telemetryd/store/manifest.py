@@ -25,7 +25,7 @@ SEGMENT_SCHEMA: Final = 2
 USAGE: Final = "usage"
 QUALITY: Final = "quality"
 COUNTERS: Final = frozenset(COUNTER_WINDOWS)
-"""The kinds of counters: ``interface``, ``queue``, ``component``; and ``demand``."""
+"""The kinds of counters: ``interface``, ``queue``, ``component``; and ``demand``, ``enforcement``."""
 COUNTERS_ORIGIN: Final = "counters:"
 """What the origins begin with whose windows hold no usage, but what counters say of it (store/reconciled.py)."""
 

@@ -10,6 +10,7 @@ and where it is older than what new ones get, compaction rewrites the segment on
     3  segments of the kind ``interface``
     4  segments of the kinds ``queue`` and ``component``
     5  segments of the kind ``demand``
+    6  segments of the kind ``enforcement``
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, Final
 
 from telemetryd.errors import StoreError
 
-VERSION: Final = 5
+VERSION: Final = 6
 """Version of the manifests that are written."""
 
 Document = dict[str, Any]
@@ -38,7 +39,7 @@ def _from_1(document: Document) -> Document:
 
 
 MIGRATIONS: Final[Mapping[int, Callable[[Document], Document]]] = MappingProxyType(
-    {1: _from_1, 2: dict, 3: dict, 4: dict}
+    {1: _from_1, 2: dict, 3: dict, 4: dict, 5: dict}
 )
 """Version -> what makes the next one of it."""
 

@@ -248,22 +248,24 @@ ALLOCATION: Final = Measurement(
 
 ENFORCEMENT: Final = Measurement(
     "enforcement",
-    "What a device does with a class of traffic, behind the bottleneck.",
+    "What was delivered of what was promised to a class, behind the bottleneck: counters of its queues on gateways.",
     (
-        Tag("class", "queue, scheduler or class of the plan"),
-        _DEVICE,
-        Tag("direction", "`in` or `out` at the interface", is_kept=True),
-        Tag("interface", "name of the interface"),
+        Tag("direction", "`in` or `out`, seen from the link's interface", is_kept=True),
+        Tag("link", "link or link group that a policy rules", is_kept=True),
+        Tag("node", "class: names of the policy's tree from the link down, such as `tax/filing`; `(rest)` is the root"),
         _SPAN,
     ),
     (
-        _sum("cir_bps", "float", "bit/s", "committed rate in force (HTB `rate`)"),
-        _sum("pir_bps", "float", "bit/s", "peak rate in force (HTB `ceil`)"),
-        _sum("octets", "integer", "octets", "transmitted in the span"),
-        _sum("packets", "integer", "packets", "transmitted in the span"),
+        _sum("delivered_bps", "float", "bit/s", "what its queues sent"),
         _sum("dropped_packets", "integer", "packets", "dropped in the span"),
-        _sum("bits_per_second", "float", "bit/s", "mean rate in the span"),
-        _sum("deviations", "integer", "count", "leaves that differ from the plan"),
+        _sum("demand_bps", "float", "bit/s", "the demand that was divided by"),
+        _sum("guarantee_bps", "float", "bit/s", "the policies' guarantee"),
+        _sum("ceiling_bps", "float", "bit/s", "the policies' ceiling"),
+        _sum("rate_bps", "float", "bit/s", "the allocation: rate in force"),
+        _sum("sampled_bps", "float", "bit/s", "what samples say of it"),
+        _sum("samples", "integer", "samples", "flow samples that this rests on"),
+        Field("missed", "float", "ratio", Merge.LARGEST, "part of the time in which the guarantee was missed"),
+        Field("seconds", "float", "s", Merge.LARGEST, "time of the span that the counters tell of"),
     ),
 )
 

@@ -12,9 +12,16 @@ from telemetryd._ext import load
 from telemetryd.aggregate.expand import merge
 from telemetryd.aggregate.interval import interval
 from telemetryd.aggregate.keys import CODE_LIMITS, pack_rows
-from telemetryd.counter_windows import ComponentWindow, CounterWindow, DemandWindow, InterfaceWindow, QueueWindow
+from telemetryd.counter_windows import (
+    ComponentWindow,
+    CounterWindow,
+    DemandWindow,
+    EnforcementWindow,
+    InterfaceWindow,
+    QueueWindow,
+)
 from telemetryd.errors import StoreError
-from telemetryd.schema import SUM_COLUMNS, Gauge, QueueKnown, Table, UsageWindow
+from telemetryd.schema import ENFORCED_RATES, SUM_COLUMNS, Gauge, QueueKnown, Table, UsageWindow
 from telemetryd.store.columns import DIRECTION_NAMES, LINK_DIRECTION_NAMES, TABLE_NAMES, kept
 from telemetryd.store.line_text import NO_NAME, key_text, measurement_text
 from telemetryd.store.series import (
@@ -132,6 +139,8 @@ class SeriesRenderer:
                 return self._components(window)
             case DemandWindow():
                 return self._demands(window)
+            case EnforcementWindow():
+                return self._enforcements(window)
         raise StoreError(f"no measurement is made of windows of {window.layout.kind}")
 
     def _interfaces(self, window: InterfaceWindow) -> bytes:
@@ -186,6 +195,16 @@ class SeriesRenderer:
         fields["demand_largest_bps"] = columns["demand_largest"]
         fields |= {"seconds": seconds, "samples": columns["samples"]}
         return self._chosen(window, fields, np.ones(len(window.names), np.bool_))
+
+    def _enforcements(self, window: EnforcementWindow) -> bytes:
+        columns = window.columns
+        seconds = columns["covered_ns"] / SECOND_NS
+        fields: dict[str, NDArray[Any]] = {name: columns[name] for name in ("dropped_packets", "samples")}
+        with np.errstate(invalid="ignore", divide="ignore"):
+            for name in ENFORCED_RATES:
+                fields[f"{name}_bps"] = np.where(seconds > 0, columns[f"{name}_bits"] / seconds, np.nan)
+            fields["missed"] = np.where(seconds > 0, columns["missed_ns"] / columns["covered_ns"], np.nan)
+        return self._chosen(window, fields | {"seconds": seconds}, np.ones(len(window.names), np.bool_))
 
     def _chosen(self, window: CounterWindow, fields: Mapping[str, NDArray[Any]], chosen: NDArray[np.bool_]) -> bytes:
         layout = window.layout

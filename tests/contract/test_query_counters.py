@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from telemetryd.cli.main import main
-from telemetryd.counter_windows import ComponentWindow, CounterWindow, InterfaceWindow, QueueWindow
-from telemetryd.schema import COMPONENT_COLUMNS, INTERFACE_COLUMNS, QUEUE_COLUMNS, QueueKnown
+from telemetryd.counter_windows import ComponentWindow, CounterWindow, EnforcementWindow, InterfaceWindow, QueueWindow
+from telemetryd.schema import COMPONENT_COLUMNS, ENFORCEMENT_COLUMNS, INTERFACE_COLUMNS, QUEUE_COLUMNS, QueueKnown
 from telemetryd.store.embedded import Store
 
 TEN_NS = 10_000_000_000
@@ -117,3 +117,34 @@ def test_queues_and_components_are_shown(others: Path, capsys: pytest.CaptureFix
     assert call(["query", "components", "--store", str(others), "--csv"]) == 0
     (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert (row["temperature"], row["cpu"]) == ("1.0", "")
+
+
+def test_what_was_delivered_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rates of a class beside its guarantee, the time in which that was missed; one class, buckets, JSON and CSV."""
+    store, windows = tmp_path / "store", list[CounterWindow]()
+    for number in range(2):
+        columns = {column.name: np.full(2, 10, column.dtype) for column in ENFORCEMENT_COLUMNS}
+        columns |= {"enforcement": np.arange(2, dtype=np.uint32), "covered_ns": np.full(2, TEN_NS)}
+        columns |= {"delivered_bits": np.array([2e7, 1e7]), "missed_ns": np.array([0, number * TEN_NS])}
+        names = (("exit", "out", "tax/filing"), ("exit", "out", "(rest)"))
+        windows.append(EnforcementWindow(START_NS + number * TEN_NS, TEN_NS, columns, names))
+    with Store.open(store) as opened:
+        opened.append([], "live:1", counters=windows)
+    assert call(["query", "enforcement", "--store", str(store)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    promised = ["1", "bit/s"] * 5
+    assert ["exit", "out", "tax/filing", "2", "Mbit/s", *promised, "0.0", "%", "20", "20"] in lines
+    assert ["exit", "out", "(rest)", "1", "Mbit/s", *promised, "50.0", "%", "20", "20"] in lines
+    assert call(["query", "enforcement", "--store", str(store), "--node", "(rest)", "--bucket", "10s", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["query"] == "enforcements"
+    assert [(row["node"], row["missed_share"], row["delivered_bps"]) for row in answer["rows"]] == [
+        ("(rest)", 0.0, 1e6),
+        ("(rest)", 1.0, 1e6),
+    ]
+    assert call(["query", "enforcement", "--store", str(store), "-n", "1", "--csv"]) == 0
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert (row["node"], row["guarantee_bps"], row["dropped_packets"]) == ("tax/filing", "1.0", "20")
+    Store.open(tmp_path / "empty").close()
+    assert call(["query", "enforcement", "--store", str(tmp_path / "empty")]) == 2
+    assert "docs/control-loop.md says how they come" in capsys.readouterr().err

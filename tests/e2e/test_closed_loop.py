@@ -350,9 +350,25 @@ def test_what_is_promised_is_delivered_and_proven(tmp_path: Path, capsys: pytest
             assert proofs[node]["sampled"] in ("kept", "cannot tell"), proofs[node]
             assert proofs[node]["shortest_period_s"] > 0
         assert city.daemon.logged("gateway", phase="held") == []
+        is_in_the_store(city, capsys)
         assert city.daemon.terminate() == 0, "".join(city.daemon.stderr[-40:])
         # Whoever is gone has left the baseline of the time.
         assert (city.rate(FILMS), city.rate(FILING)) == (M, (9 if len(late) == 1 else 12) * M)
+
+
+def is_in_the_store(city: City, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ask the store for the rows of the proof, as the series `enforcement`."""
+    measured = capsys.readouterr().out
+
+    def rows() -> dict[str, dict[str, float]]:
+        code, out, _ = run_command(capsys, "query", "enforcement", "--store", city.daemon.store, "--json")
+        return {one["node"]: one for one in json.loads(out)["rows"]} if code == 0 else {}
+
+    city.until(lambda: "tax/filing" in rows(), "the series enforcement is in the store")
+    filing = rows()["tax/filing"]
+    print(measured, filing)
+    assert filing["covered_s"] > 0 and filing["delivered_bps"] > 0
+    assert filing["guarantee_bps"] >= 6 * M and filing["rate_bps"] >= filing["guarantee_bps"]
 
 
 def listens(street: Street) -> bool:

@@ -57,7 +57,7 @@ def test_a_writer_brings_version_1_along(tmp_path: Path) -> None:
     path = old_store(tmp_path / "store")
     with Store.open(path) as store:
         document = manifest_of(path)
-        assert document["version"] == VERSION == 5
+        assert document["version"] == VERSION == 6
         assert {segment["schema"] for segment in document["segments"]} == {1}
         assert document["retention"] == {str(span): level.keep_ns for span, level in LEVELS.items()}
         assert store.append([*SECONDS, window(BASE + 6 * S)], "run 1").skipped == 6
