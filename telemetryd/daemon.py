@@ -258,6 +258,10 @@ class Daemon:
                 self._configuration.registry,
             ),
             "demand": demand_rows(self._demanding.latest()),
+            "gateways": [
+                {"name": name, "phase": str(phase), "reason": reason}
+                for name, (phase, reason) in sorted(self._enforcing.counters().gateways.items())
+            ],
         }
 
     async def reload(self, peer: Peer | None = None) -> ReloadResult:

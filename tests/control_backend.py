@@ -127,6 +127,7 @@ STATUS: Status = {
             "stale": "no datagram of XR01",
         },
     ],
+    "gateways": [{"name": "GW1", "phase": "held", "reason": "the protected class dropped more"}],
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,10 +14,14 @@ from telemetryd.cli.enforce_options import AsJson, Config, Device, Why, Yes, ask
 if TYPE_CHECKING:
     from telemetryd.enforce.drift import Drift
     from telemetryd.reaching import Reaching
+    from telemetryd.serve.messages import Gateway
 
 
 def status(config: Config = DEFAULT_FILE, as_json: AsJson = False) -> None:
     """Show what is written to, what was confirmed there, open transactions, and whether writing is frozen.
+
+    Gateways have the phase of the control loop, as the running daemon says: shadow, starting, in force, held, frozen,
+    stale or troubled.
 
     Example: telemetryd enforce status
     """
@@ -25,8 +30,9 @@ def status(config: Config = DEFAULT_FILE, as_json: AsJson = False) -> None:
 
     known = reaching(config)
     today, frozen = known.records.sets_today(), known.records.frozen()
+    phases, silent = _phases(config)
     rows = []
-    for name in sorted({*known.enabled, *known.records.intended_devices()}):
+    for name in sorted({*known.enabled, *known.records.intended_devices(), *phases}):
         intended = known.records.intended(name)
         device = known.find(name)
         rows.append(
@@ -37,6 +43,8 @@ def status(config: Config = DEFAULT_FILE, as_json: AsJson = False) -> None:
                 "policy": intended.policy[:12] if intended is not None else None,
                 "transaction": intended.transaction if intended is not None else None,
                 "sets_today": today.get(name, 0),
+                "phase": phases[name]["phase"] if name in phases else None,
+                "reason": (phases[name]["reason"] or None) if name in phases else None,
             }
         )
     found = open_transactions(known.records.transactions)
@@ -47,7 +55,14 @@ def status(config: Config = DEFAULT_FILE, as_json: AsJson = False) -> None:
     if as_json:
         from dataclasses import asdict
 
-        write_json({"frozen": asdict(frozen) if frozen is not None else None, "devices": rows, "open": opened})
+        write_json(
+            {
+                "frozen": asdict(frozen) if frozen is not None else None,
+                "daemon": {"answered": not silent, "why": silent or None},
+                "devices": rows,
+                "open": opened,
+            }
+        )
         return
     if frozen is not None:
         print(f"frozen by {frozen.who} at {frozen.at}: {frozen.why}\n")
@@ -57,6 +72,26 @@ def status(config: Config = DEFAULT_FILE, as_json: AsJson = False) -> None:
         note("no device is written to: enforce.gateways and enforce.switches name none")
     for one in opened:
         print(f"open: {one['transaction']} is {one['state']}, not settled: {', '.join(one['unsettled']) or 'nothing'}")
+    if silent:
+        note(f"phases of gateways are not known: {silent}")
+
+
+def _phases(config: Path) -> tuple[dict[str, Gateway], str]:
+    """Ask the daemon for its gateways by their names; return why it does not say, too."""
+    from telemetryd.cli.control import talk
+    from telemetryd.config.settings import load_settings
+    from telemetryd.serve.control_client import ControlError, NoDaemonError
+
+    control = load_settings(config).settings.control
+    if not control.enabled:
+        return {}, "the daemon has no control socket: control.enabled is false"
+    try:
+        reply = talk(control.socket, lambda client: client.status())
+    except NoDaemonError:
+        return {}, f"the daemon does not run: nobody listens at {control.socket}"
+    except ControlError as error:
+        return {}, str(error)
+    return {one["name"]: one for one in reply["gateways"]}, ""
 
 
 def drift(

@@ -26,6 +26,10 @@ class ControlError(TelemetrydError):
     """The daemon cannot be reached or did not answer; the message says what to do about it."""
 
 
+class NoDaemonError(ControlError):
+    """No daemon runs, or it listens elsewhere."""
+
+
 class ControlClient:
     """Talk to the daemon behind a Unix socket; an asynchronous context manager."""
 
@@ -113,7 +117,7 @@ class ControlClient:
             try:
                 probe.connect(os.fspath(self.path))
             except (FileNotFoundError, ConnectionRefusedError):
-                raise ControlError(
+                raise NoDaemonError(
                     f"no daemon listens at {self.path} - is it running (systemctl status telemetryd)? "
                     "Name another socket with --socket or TELEMETRYD_CONTROL"
                 ) from None

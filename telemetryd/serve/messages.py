@@ -110,6 +110,14 @@ class LinkDemand(TypedDict):
     stale: str
 
 
+class Gateway(TypedDict):
+    """How the control loop does with a gateway."""
+
+    name: str
+    phase: str
+    reason: str
+
+
 class Status(TypedDict):
     """``StatusReply``."""
 
@@ -133,6 +141,7 @@ class Status(TypedDict):
     targets: list[GnmiTarget]
     coverage: list[Coverage]
     demand: list[LinkDemand]
+    gateways: list[Gateway]
 
 
 class Usage(TypedDict):

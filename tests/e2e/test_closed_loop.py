@@ -351,9 +351,22 @@ def test_what_is_promised_is_delivered_and_proven(tmp_path: Path, capsys: pytest
             assert proofs[node]["shortest_period_s"] > 0
         assert city.daemon.logged("gateway", phase="held") == []
         is_in_the_store(city, capsys)
+        says_the_phase(city, capsys)
         assert city.daemon.terminate() == 0, "".join(city.daemon.stderr[-40:])
         # Whoever is gone has left the baseline of the time.
         assert (city.rate(FILMS), city.rate(FILING)) == (M, (9 if len(late) == 1 else 12) * M)
+
+
+def says_the_phase(city: City, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ask `enforce status`, which asks the daemon."""
+    measured = capsys.readouterr().out
+
+    def phases() -> dict[str, str]:
+        _, out, _ = run_command(capsys, "enforce", "status", "-c", city.daemon.config, "--json")
+        return {one["device"]: one["phase"] for one in json.loads(out)["devices"]}
+
+    city.until(lambda: phases() == {"GW1": "in force"}, "enforce status has the phase")
+    print(measured)
 
 
 def is_in_the_store(city: City, capsys: pytest.CaptureFixture[str]) -> None:
