@@ -13,7 +13,6 @@ schedules go on. At the end every gateway gets the baseline: guarantees as rates
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,11 +29,11 @@ from telemetryd.demanding import Demanding, DemandTable
 from telemetryd.enforce.control import Decision, Planner, class_of
 from telemetryd.enforce.delivered import Delivered, Row
 from telemetryd.enforce.device import Device
-from telemetryd.enforce.follow import Follower, Phase, Step
+from telemetryd.enforce.follow import Follower, Phase, Restructure, Step
 from telemetryd.enforce.gateway import GatewayPlan
 from telemetryd.enforce.guard import Guard
 from telemetryd.enforce.guards import DeviceGuard, ProtectedGuard
-from telemetryd.enforce.names import Value
+from telemetryd.enforce.limits import Limits
 from telemetryd.enforce.queue_counts import QueueCounts, Sums
 from telemetryd.enforce.records import Reason, Records
 from telemetryd.enforce.scheduled import Scheduled
@@ -77,14 +76,9 @@ class Access(Protocol):
         """
         ...
 
-    async def restructure(self, device: Device, leaves: Mapping[str, Value], reason: Reason) -> None:
-        """Bring a gateway to all leaves of a plan by a transaction.
-
-        Raises
-        ------
-        TelemetrydError
-            If it was not done; then it is as it was before.
-        """
+    @property
+    def restructure(self) -> Restructure:
+        """What brings a gateway to all leaves of a plan by a transaction."""
         ...
 
     def guards(self, device: Device) -> Sequence[Guard]:
@@ -135,6 +129,8 @@ class Setup:
         How they are reached.
     period_ns, stale_after_ns:
         `demand.period`, `enforce.stale_after`.
+    limits:
+        What may change at most.
     """
 
     planner: Planner | None
@@ -143,6 +139,7 @@ class Setup:
     period_ns: int
     stale_after_ns: int
     switches: frozenset[str] = frozenset()
+    limits: Limits = field(default_factory=Limits)
 
 
 class Enforcing(Component):
@@ -182,6 +179,8 @@ class Enforcing(Component):
         self._unopened: dict[str, str] = {}
         self._scheduled: Scheduled | None = None
         self._looked_ns, self._policy = 0, ""
+        self._terms: object = None
+        self._is_calendar = False
         demanding.on_table(lambda _: self._wake.set())
 
     # --- what comes ------------------------------------------------------------------------------------------------
@@ -256,8 +255,9 @@ class Enforcing(Component):
 
     def _begin(self, setup: Setup) -> None:
         """Go by a setup: every gateway anew, those that are written to and those in shadow."""
-        self._setup, self._policy = setup, _digest(setup.planner)
-        self._baseline, self._failures, self._decision = None, {}, None
+        self._setup = setup
+        self._policy = setup.planner.digest if setup.planner is not None else ""
+        self._baseline, self._failures, self._decision, self._terms = None, {}, None, None
         self._followers, self._trouble, self._unopened = {}, "", {}
         access, self._scheduled = setup.access, None
         if setup.planner is None or access is None:
@@ -287,6 +287,7 @@ class Enforcing(Component):
                 admit=access.admit,
                 restructure=access.restructure,
                 guards=guards,
+                limits=setup.limits,
                 stale_after_s=setup.stale_after_ns / SECOND_NS,
             )
 
@@ -310,7 +311,7 @@ class Enforcing(Component):
         """One period: decide, write, and tell what was delivered."""
         now_ns, table, down = self._clock(), self._demanding.latest(), self._members_down()
         at = datetime.fromtimestamp(now_ns / SECOND_NS, UTC)
-        lost = down - self._down
+        lost, self._is_calendar = down - self._down, False
         try:
             if len(lost) == 1 and self._failures.get(next(iter(lost))) is not None:
                 decision = self._failures[next(iter(lost))]
@@ -318,7 +319,9 @@ class Enforcing(Component):
             else:
                 begun = time.monotonic_ns()
                 decision = await asyncio.to_thread(planner.decide, table.demands(), at, down)
-                if self._baseline is None or self._baseline.at.minute != at.minute:
+                terms = planner.terms_at(at)
+                self._is_calendar, self._terms = terms != self._terms, terms
+                if self._baseline is None or self._is_calendar or self._baseline.at.minute != at.minute:
                     self._baseline = await asyncio.to_thread(planner.decide, (), at)
                 self._decide_ns += time.monotonic_ns() - begun
         except TelemetrydError as error:
@@ -374,6 +377,7 @@ class Enforcing(Component):
                 is_held,
                 str(frozen) if frozen is not None else "",
                 followed(decision.promises, table.links, places) if follower.device is None else (),
+                self._is_calendar,
             )
         )
         if follower.phase is Phase.SHADOW and follower.changed_ns != changed_ns:
@@ -488,13 +492,3 @@ class Enforcing(Component):
                 await asyncio.to_thread(self.delivered.add, rows)
             except TelemetrydError as error:
                 self._trouble = str(error)
-
-
-def _digest(planner: Planner | None) -> str:
-    """Return what stands for the policies in the audit: their names, and a digest of what they say."""
-    if planner is None:
-        return ""
-    policies = planner.policies.policies
-    text = "\n".join(repr((policy.file, policy.calendar)) for policy in policies)
-    names = ",".join(policy.name for policy in policies)
-    return f"{names} {hashlib.sha256(text.encode()).hexdigest()[:12]}"

@@ -52,5 +52,5 @@ def loop_setup(configuration: Configuration, records: Records) -> Setup:
         access = Gateways(settings, configuration.registry, configuration.loaded.document.where, records)
         planner = Planner(configuration.policies, configuration.registry, access.table)
         gateways, switches = frozenset(settings.enforce.gateways), frozenset(settings.enforce.switches)
-        return Setup(planner, gateways, access, period_ns, stale_after_ns, switches)
+        return Setup(planner, gateways, access, period_ns, stale_after_ns, switches, access.limits)
     return Setup(None, frozenset(), None, period_ns, stale_after_ns)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from telemetryd.config.explain import suggest
 from telemetryd.config.settings import Settings
@@ -17,9 +18,11 @@ from telemetryd.enforce.capability import Answer, Capability, resolve
 from telemetryd.enforce.capability_table import Table, load_table
 from telemetryd.enforce.device import CommitTimer, Device, Reading, RefusedError, Traits
 from telemetryd.enforce.diff import Write
+from telemetryd.enforce.follow import TakenBackError
 from telemetryd.enforce.gnmi_device import GnmiDevice, Reach, ask_capabilities, traits_of
-from telemetryd.enforce.guard import Guard
-from telemetryd.enforce.limits import Limits
+from telemetryd.enforce.guard import Guard, Verdict
+from telemetryd.enforce.limits import LimitError, Limits, exceeded, without_percent
+from telemetryd.enforce.measure import Measurement
 from telemetryd.enforce.names import Value
 from telemetryd.enforce.prepare import Goal, prepare
 from telemetryd.enforce.records import Reason, Records
@@ -30,6 +33,8 @@ from telemetryd.registry.models import Registry
 from telemetryd.targets import Where, plan_targets
 
 SECOND_NS = 1_000_000_000
+#: Guards judge a transaction of the control loop for no longer.
+MEASURE_S: Final = 5.0
 
 
 class AskingDevice:
@@ -139,6 +144,7 @@ class Reaching:
         self.records = records or Records(settings.enforce.path)
         every = settings.gnmi.model_copy(update={"all_registered": True})
         self._plans = {plan.name: plan for plan in plan_targets(every, registry, where)}
+        self._period_s = settings.demand.period / SECOND_NS
         self._devices: dict[str, AskingDevice] = {}
 
     @property
@@ -149,6 +155,11 @@ class Reaching:
             change_percent=self.settings.change_percent,
             switch_sets_per_day=self.settings.switch_writes_per_day,
         )
+
+    @property
+    def measure_s(self) -> float:
+        """How long guards judge a transaction of the control loop: a period of it, and at most some seconds."""
+        return min(self._period_s, MEASURE_S)
 
     @property
     def enabled(self) -> frozenset[str]:
@@ -194,7 +205,15 @@ class Reaching:
             raise InputError(f"{device} is {reason}")
         return self.device(device)
 
-    async def restructure(self, device: Device, leaves: Mapping[str, Value], reason: Reason) -> None:
+    async def restructure(
+        self,
+        device: Device,
+        leaves: Mapping[str, Value],
+        reason: Reason,
+        *,
+        protected: Collection[str] | Mapping[str, int] = (),
+        guards: Sequence[Guard] = (),
+    ) -> None:
         """See :class:`telemetryd.enforcing.Access`."""
         prepared = await prepare([Goal(device, leaves)], 1)
         conflicts = prepared[0].change.conflicts
@@ -203,9 +222,15 @@ class Reaching:
                 f"{device.name}: {conflicts[0].path} is {conflicts[0].found}, which is not ours - "
                 "telemetryd enforce apply --adopt"
             )
-        # Its rates are those of the baseline, or of a plan whose single writes would be let pass as well.
+        # A policy, a schedule or a baseline is what changes: by any part, but no class that must not loses.
+        if wrong := list(exceeded(prepared[0].change.writes, protected, without_percent(self.limits))):
+            raise LimitError(f"{device.name}: {wrong[0]}" + (f" and {len(wrong) - 1} more" if wrong[1:] else ""))
         options = Options(limits=self.limits, is_forced=True)
-        done = await Transaction(prepared, records=self.records, reason=reason, options=options).run()
+        measurement = Measurement(guards, self.measure_s) if guards else None
+        change = Transaction(prepared, records=self.records, reason=reason, options=options, measurement=measurement)
+        done = await change.run()
+        if done.outcome == "rolled back" and done.judgement is not None and done.judgement.verdict is not Verdict.OK:
+            raise TakenBackError(done.why)
         if done.outcome not in ("confirmed", "unchanged"):
             raise TelemetrydError(f"{device.name}: {done.outcome}: {done.why}")
 

@@ -7,6 +7,7 @@ differ, unless the policy, a schedule that brings new nodes, or the registry cha
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,6 +24,7 @@ from telemetryd.enforce.gateway_tree import REST
 from telemetryd.enforce.intent import OVERLOAD, intents, members_of
 from telemetryd.enforce.names import Leaves, Value, ours
 from telemetryd.enforce.plan import DevicePlan, plan_device
+from telemetryd.enforce.protected import of_switch
 from telemetryd.enforce.single import CHANGEABLE
 from telemetryd.policy.admission import capacity_bps
 from telemetryd.policy.loaded import Policies
@@ -79,6 +81,8 @@ class Planner:
         (device, interface, direction) -> (link or group, direction).
     member_ports:
         (device, interface) of members of groups.
+    protected:
+        Switch -> schedulers of protected classes in its last plan, as paths of their entries.
     """
 
     policies: Policies
@@ -88,6 +92,7 @@ class Planner:
     links: tuple[str, ...] = ()
     places: dict[tuple[str, str, str], tuple[str, str]] = field(default_factory=dict)
     member_ports: set[tuple[str, str]] = field(default_factory=set)
+    protected: dict[str, frozenset[str]] = field(default_factory=dict)
     _memos: dict[str, Memo] = field(default_factory=dict)
     _numbers: dict[str, dict[Node, int]] = field(default_factory=dict)
 
@@ -107,6 +112,14 @@ class Planner:
     def devices(self) -> tuple[str, ...]:
         """Gateways that a policy rules."""
         return tuple(dict.fromkeys(device for device, _, _ in self.places))
+
+    @property
+    def digest(self) -> str:
+        """What stands for the policies in the audit: their names, and a digest of what they say."""
+        policies = self.policies.policies
+        text = "\n".join(repr((policy.file, policy.calendar)) for policy in policies)
+        names = ",".join(policy.name for policy in policies)
+        return f"{names} {hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
     def capability(self, device: str) -> Capability:
         """Return what a device can do."""
@@ -140,7 +153,8 @@ class Planner:
             if intent.device in names:
                 before = (keep or {}).get(intent.device)
                 groups = [frozenset(group.classes) for group in before.groups] if before is not None else None
-                found[intent.device] = plan_device(intent, self.capability(intent.device), groups)
+                plan = found[intent.device] = plan_device(intent, self.capability(intent.device), groups)
+                self.protected[intent.device], _ = of_switch(intent, plan)
         return found
 
     def decide(self, demands: Iterable[Demand], at: datetime, down: Collection[str] = ()) -> Decision:

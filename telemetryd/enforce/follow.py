@@ -2,8 +2,9 @@
 
     in shadow      nothing is written; what would have been is kept (:mod:`telemetryd.enforce.shadow`)
     nothing of ours there    the baseline goes on by a transaction
-    only rates differ        single leaves, one Set, read back; the guards judge them at the next period
-    more differs             a transaction
+    only rates differ        single leaves, one Set, read back; the guards judge them at the next period; as far as the
+                             limits let demand change rates in a period
+    more differs             a transaction, which the guards judge before it is confirmed
 
 A change that a guard finds harmful, or that the guards cannot judge, is taken back, and the gateway is left alone for a
 while, twice as long each time.
@@ -13,19 +14,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 from telemetryd.enforce.control import change, rates_of
 from telemetryd.enforce.device import Device, DeviceError, LostError, RefusedError
 from telemetryd.enforce.gateway import GatewayPlan
 from telemetryd.enforce.guard import Guard, Judgement, Verdict, combine
+from telemetryd.enforce.limits import Limits, without_percent
 from telemetryd.enforce.names import Value, ours
+from telemetryd.enforce.protected import floors_of
 from telemetryd.enforce.records import BusyError, FrozenError, Reason, Records
 from telemetryd.enforce.shadow import Followed, Shadow
 from telemetryd.enforce.single import StaleError, write_leaves
+from telemetryd.enforce.steps import toward
 from telemetryd.errors import TelemetrydError
 
 #: How long a gateway is left alone after its change was taken back, at first and at most.
@@ -63,6 +67,8 @@ class Step:
         Why nothing of the policy may be applied; "" where it may.
     followed:
         What would become of classes that use something else now, for verdicts in shadow.
+    is_calendar:
+        Whether a schedule, an event, an override or the policy has changed: then rates change by any part.
     """
 
     plan: GatewayPlan
@@ -72,12 +78,39 @@ class Step:
     is_scheduled: bool = False
     frozen: str = ""
     followed: Sequence[Followed] = ()
+    is_calendar: bool = False
 
 
 #: Raises where a device may not be written to, or does not say what it can.
 Admit = Callable[[Device], Awaitable[None]]
-#: Brings a device to all leaves of a plan, or leaves it as it was and raises.
-Restructure = Callable[[Device, Mapping[str, Value], Reason], Awaitable[None]]
+
+
+class TakenBackError(TelemetrydError):
+    """Guards found a transaction harmful, or could not tell: it was rolled back."""
+
+
+class Restructure(Protocol):
+    """Brings a device to all leaves of a plan, or leaves it as it was and raises."""
+
+    async def __call__(
+        self,
+        device: Device,
+        leaves: Mapping[str, Value],
+        reason: Reason,
+        *,
+        protected: Collection[str] | Mapping[str, int] = (),
+        guards: Sequence[Guard] = (),
+    ) -> None:
+        """Bring it there.
+
+        Parameters
+        ----------
+        protected:
+            See :func:`telemetryd.enforce.limits.exceeded`.
+        guards:
+            Judge it for some seconds; without any what was read back well is confirmed.
+        """
+        ...
 
 
 class Follower:
@@ -96,7 +129,9 @@ class Follower:
     restructure:
         Runs a transaction.
     guards:
-        Judge what single leaves did.
+        Judge what single leaves and transactions did.
+    limits:
+        What may change at most.
     stale_after_s:
         `enforce.stale_after`.
     clock:
@@ -113,6 +148,7 @@ class Follower:
         admit: Admit,
         restructure: Restructure,
         guards: Sequence[Guard] = (),
+        limits: Limits | None = None,
         stale_after_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -128,6 +164,7 @@ class Follower:
         self._have: dict[str, Value] | None = None
         self._before: dict[str, Value] = {}  # rates before the change that is being judged
         self._held_until_s, self._hold_s = 0.0, HOLD_S
+        self._limits, self._is_calendar = limits or Limits(), False
 
     @property
     def is_watched(self) -> bool:
@@ -148,6 +185,7 @@ class Follower:
             except TelemetrydError as error:
                 self._say(Phase.TROUBLED, f"its verdict was not kept: {error}")
             return False
+        self._is_calendar |= step.is_calendar
         try:
             if self._before and await self._is_taken_back(step):
                 return True
@@ -157,6 +195,8 @@ class Follower:
                 self._say(Phase.FROZEN, step.frozen)
                 return False
             return await self._advance(step)
+        except TakenBackError as error:
+            self._hold(str(error))
         except FrozenError as error:
             self._say(Phase.FROZEN, str(error))
         except StaleError as error:
@@ -180,6 +220,7 @@ class Follower:
                 records=self._records,
                 reason=reason,
                 telemetry_age_s=0.0,
+                limits=self._limits,
                 stale_after_s=self._stale_after_s,
                 is_scheduled=True,
             )
@@ -209,7 +250,9 @@ class Follower:
             self._is_admitted = True
         if self._have is None:
             self._have = dict((await device.read()).config)
-        found = change(self._have, step.plan)
+        is_free = step.is_scheduled or self._is_calendar
+        plan = step.plan if is_free else toward(self._have, step.plan, self._limits)
+        found = change(self._have, plan)
         if found.difference.conflicts:
             first = found.difference.conflicts[0]
             self._say(
@@ -219,13 +262,15 @@ class Follower:
             return False
         if found.rates is None:
             wanted = step.plan.leaves if ours(self._have) else step.baseline
-            await self._restructure(device, wanted, step.reason)
-            self._have = None
+            protected = floors_of(step.plan, step.baseline)
+            await self._restructure(device, wanted, step.reason, protected=protected, guards=self._guards)
+            self._have, self._is_calendar = None, False
             self.restructured += 1
             self._set_in_force(step.plan)
             return True
         if not found.rates:
-            self._set_in_force(step.plan)
+            self._is_calendar = False
+            self._set_in_force(plan)
             return False
         before = {path: self._have[path] for path in found.rates}
         await asyncio.gather(*(guard.begin() for guard in self._guards))
@@ -235,13 +280,15 @@ class Follower:
             records=self._records,
             reason=step.reason,
             telemetry_age_s=step.age_s,
+            limits=without_percent(self._limits) if is_free else self._limits,
+            protected=floors_of(step.plan, step.baseline),
             stale_after_s=self._stale_after_s,
             is_scheduled=step.is_scheduled,
         )
-        self._before = before
+        self._before, self._is_calendar = before, False
         self._have |= found.rates
         self.written += len(done.writes)
-        self._set_in_force(step.plan)
+        self._set_in_force(plan)
         if done.mismatches:
             self._have = None
             self._say(Phase.TROUBLED, f"it was read back otherwise: {done.mismatches[0]}")
@@ -265,11 +312,7 @@ class Follower:
         device = self.device
         assert device is not None, "a gateway in shadow is not watched"
         why = f"{found.guard}: {found.verdict}: {found.reason}" if found.guard else f"{found.verdict}: {found.reason}"
-        self._held_until_s = self._clock() + self._hold_s
-        self._say(Phase.HELD, f"the last change was taken back for {self._hold_s:.0f} s: {why}")
-        self._hold_s = min(2 * self._hold_s, LONGEST_HOLD_S)
-        self._have = None
-        self.rolled_back += 1
+        self._hold(why)
         reason = Reason(
             f"taken back: {why}", step.reason.policy, step.reason.demand, step.reason.certificate, step.reason.who
         )
@@ -280,6 +323,7 @@ class Follower:
                 records=self._records,
                 reason=reason,
                 telemetry_age_s=0.0,
+                limits=None,
                 stale_after_s=self._stale_after_s,
                 is_scheduled=True,
             )
@@ -287,6 +331,14 @@ class Follower:
             self._before = before  # not taken back yet: tried again at the next period
             raise
         return True
+
+    def _hold(self, why: str) -> None:
+        """Leave the gateway alone for a while, twice as long each time."""
+        self._held_until_s = self._clock() + self._hold_s
+        self._say(Phase.HELD, f"the last change was taken back for {self._hold_s:.0f} s: {why}")
+        self._hold_s = min(2 * self._hold_s, LONGEST_HOLD_S)
+        self._have = None
+        self.rolled_back += 1
 
     async def _judge(self) -> Judgement:
         if not self._guards:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from telemetryd.enforce.intent import ClassIntent, PortIntent
+from telemetryd.enforce.limits import Limits
 from telemetryd.enforce.rounding import down, fit, up
 from telemetryd.errors import InputError
 from telemetryd.policy.outline import REST as POLICY_REST
@@ -32,6 +33,8 @@ _FIRST, _COUNT = 0x10, 0xFFF0 - 0x10
 REST: Final = "_rest"
 #: A part of the port is left to what the gateway itself sends, which no classifier sees: its agent, routing.
 OWN_SHARE: Final = 200
+#: Who demands nothing keeps so much where there is room, so that no rate falls below what limits let pass.
+LEAST_BPS: Final = Limits().least_rate_bps
 _MTU: Final = 1518
 _BURST_MS: Final = 2
 _LEAST_PRIORITY: Final = 7
@@ -127,7 +130,9 @@ def grow(port: PortIntent, step_bps: int, least_bps: int) -> TreeNode:
         If guarantees do not fit the port.
     """
     root = _tree(port)
-    _needs(root, step_bps, least_bps)
+    _needs(root, step_bps, least_bps, LEAST_BPS)
+    if root.need_bps > port.capacity_bps - port.capacity_bps // OWN_SHARE:
+        _needs(root, step_bps, least_bps, least_bps)
     if root.need_bps > port.capacity_bps:
         raise InputError(
             f"{port.interface} {port.direction}: its classes need {root.need_bps} bit/s, the port has "
@@ -212,11 +217,11 @@ def _become_leaf(node: TreeNode) -> None:
     node.leaves, node.children, node.is_protected = rest.leaves, [], rest.is_protected
 
 
-def _needs(node: TreeNode, step: int, least: int) -> None:
-    """Set the least rate of each node: its promise, and what those below it need."""
+def _needs(node: TreeNode, step: int, least: int, wanted: int) -> None:
+    """Set the least rate of each node: its promise, what those below it need, and what is wanted up to its ceiling."""
     for child in node.children:
-        _needs(child, step, least)
-    own = max(up(node.promise_bps, step), up(least, step))
+        _needs(child, step, least, wanted)
+    own = max(up(node.promise_bps, step), up(least, step), down(min(wanted, node.ceiling_bps), step))
     node.need_bps = max(own, sum(child.need_bps for child in node.children))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from telemetryd.config.units import spell_rate
 from telemetryd.enforce.diff import Write
@@ -36,14 +36,23 @@ class Limits:
     switch_sets_per_day: int = 24
 
 
-def exceeded(writes: Collection[Write], protected: Collection[str], limits: Limits) -> Iterator[str]:
+def without_percent(limits: Limits) -> Limits:
+    """Return limits under which rates change by any part: of what the calendar, a baseline or an operator changes."""
+    return replace(limits, change_percent=100)
+
+
+def exceeded(
+    writes: Collection[Write], protected: Collection[str] | Mapping[str, int], limits: Limits
+) -> Iterator[str]:
     """Yield what writes do that they must not.
 
     Parameters
     ----------
     protected:
-        Schedulers of protected classes, as paths of their entries: their rates never fall.
+        Schedulers of protected classes, as paths of their entries: their rates never fall; where each has a rate in
+        bit/s, they never fall below it.
     """
+    floors = protected if isinstance(protected, Mapping) else {}
     made = {write.path for write in writes if write.value is not None}
     for path, value, old in writes:
         owner = next((one for one in protected if path.startswith(one)), None)
@@ -56,9 +65,10 @@ def exceeded(writes: Collection[Write], protected: Collection[str], limits: Limi
         if value < limits.least_rate_bps and not isinstance(old, int):
             continue  # a class that has nothing yet: the plan's rounding sees to its least
         if isinstance(old, int):
-            if owner is not None and value < old and path.endswith("/config/cir"):
+            is_kept = owner is not None and value >= floors.get(owner, old)
+            if owner is not None and value < old and path.endswith("/config/cir") and not is_kept:
                 yield f"{path} is of a protected class, and would fall from {spell_rate(old)} to {spell_rate(value)}"
-            if value < limits.least_rate_bps and value < old:
+            if value < limits.least_rate_bps <= old:
                 yield f"{path} would fall to {spell_rate(value)}, below {spell_rate(limits.least_rate_bps)}"
             percent = 100 * abs(value - old) / max(value, old, 1)
             if percent > limits.change_percent:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from telemetryd.enforce.gateway import GatewayPlan
 from telemetryd.enforce.intent import DeviceIntent
-from telemetryd.enforce.names import PREFIX, plain
+from telemetryd.enforce.names import PREFIX, Leaves, plain
 from telemetryd.enforce.openconfig_qos import policy_path
 from telemetryd.enforce.plan import DevicePlan
 
@@ -37,3 +37,17 @@ def of_gateway(plan: GatewayPlan) -> Found:
         if node.priority == 0
     ]
     return frozenset(), tuple(queues)
+
+
+def floors_of(plan: GatewayPlan, baseline: Leaves) -> dict[str, int]:
+    """Return the entries of a gateway's protected schedulers, and the rates that they never fall below, in bit/s.
+
+    A protected class has what it demands, and at least what it has in the baseline.
+    """
+    found = {}
+    for port in plan.ports:
+        for node in port.nodes:
+            rate = baseline.get(f"{node.path}/two-rate-three-color/config/cir")
+            if node.names and node.priority == 0 and isinstance(rate, int):
+                found[node.path] = rate
+    return found

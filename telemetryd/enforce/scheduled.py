@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
 from telemetryd.enforce.control import Planner
 from telemetryd.enforce.device import Device
 from telemetryd.enforce.diff import diff
-from telemetryd.enforce.names import Value
+from telemetryd.enforce.follow import Restructure
 from telemetryd.enforce.plan import DevicePlan
 from telemetryd.enforce.records import Reason, Records
 from telemetryd.enforce.shadow import Shadow
@@ -27,8 +27,6 @@ AGAIN_S: Final = 60.0
 
 #: Returns a device to write to; raises where it may not be.
 Open = Callable[[str], Device]
-#: Brings a device to all leaves of a plan, or leaves it as it was and raises.
-Restructure = Callable[[Device, Mapping[str, Value], Reason], Awaitable[None]]
 
 
 class Scheduled:
@@ -101,7 +99,8 @@ class Scheduled:
         try:
             if await asyncio.to_thread(self._records.intended, name) is None:
                 raise TelemetrydError("nothing of ours was confirmed there yet - telemetryd enforce apply")
-            await self._restructure(self._open(name), self._plans[name].leaves, reason)
+            protected = self._planner.protected.get(name, frozenset())
+            await self._restructure(self._open(name), self._plans[name].leaves, reason, protected=protected)
         except TelemetrydError as error:
             self.troubles[name] = str(error)
             self._pending[name] = self._clock() + AGAIN_S

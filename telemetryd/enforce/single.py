@@ -16,6 +16,7 @@ from typing import Any, Final
 from telemetryd.enforce.device import Device, LostError, RefusedError
 from telemetryd.enforce.diff import Write
 from telemetryd.enforce.journal import open_transactions
+from telemetryd.enforce.limits import LimitError, Limits, exceeded, without_percent
 from telemetryd.enforce.names import OURS, Leaves
 from telemetryd.enforce.records import BusyError, Reason, Records, holding, rows_of
 from telemetryd.enforce.verify import Mismatch, compare
@@ -58,6 +59,8 @@ async def write_leaves(
     records: Records,
     reason: Reason,
     telemetry_age_s: float,
+    limits: Limits | None,
+    protected: Mapping[str, int] | None = None,
     stale_after_s: float = 60.0,
     is_scheduled: bool = False,
     extra: Mapping[str, Any] | None = None,
@@ -77,10 +80,15 @@ async def write_leaves(
         Who and why, the policy and the demands.
     telemetry_age_s:
         How old the demands are that the leaves come from.
+    limits:
+        What may change at most; None to go back to what was there before.
+    protected:
+        Schedulers of protected classes, as paths of their entries, and what ``cir`` of each never falls below.
     stale_after_s:
         `enforce.stale_after`.
     is_scheduled:
-        Whether the leaves come from a schedule or an event: those are written whatever the telemetry's age.
+        Whether the leaves come from a schedule or an event: those are written whatever the telemetry's age,
+        and change by any part.
     extra:
         What the audit keeps besides, such as the window.
 
@@ -92,6 +100,8 @@ async def write_leaves(
         If nothing may be written now.
     BusyError
         If a transaction of this device is under way, or has not ended yet.
+    LimitError
+        If it is more than the limits allow; nothing of it was written then.
     InputError
         If a leaf is none that may be written so, or is not there.
     RefusedError
@@ -115,6 +125,10 @@ async def write_leaves(
         )
         if not writes:
             return Written((), took_s=time.monotonic() - began_s)
+        if limits is not None:
+            own = without_percent(limits) if is_scheduled else limits
+            if wrong := list(exceeded(writes, protected or {}, own)):
+                raise LimitError(f"{device.name}: {wrong[0]}" + (f" and {len(wrong) - 1} more" if wrong[1:] else ""))
 
         async def note(outcome: str) -> None:
             rows = rows_of(writes)

@@ -10,6 +10,7 @@ import pytest
 from telemetryd.enforce.device import CommitTimer, LostError, RefusedError
 from telemetryd.enforce.diff import Write, diff
 from telemetryd.enforce.gnmi_device import GnmiDevice, ask_capabilities
+from telemetryd.enforce.limits import Limits
 from telemetryd.enforce.names import ours
 from telemetryd.enforce.records import Reason, Records
 from telemetryd.enforce.single import write_leaves
@@ -114,7 +115,14 @@ def test_single_rates_on_an_agent(tmp_path: Path) -> None:
             await write_plan(device, want)
             rates = {path: value for path, value in want.items() if path.endswith("/cir")}
             lower = {path: int(value) // 2 for path, value in rates.items()}  # type: ignore[arg-type]
-            done = await write_leaves(device, lower, records=Records(tmp_path), reason=REASON, telemetry_age_s=1.0)
+            done = await write_leaves(
+                device,
+                lower,
+                records=Records(tmp_path),
+                reason=REASON,
+                telemetry_age_s=1.0,
+                limits=Limits(least_rate_bps=1_000),
+            )
             assert (len(done.writes), done.mismatches, done.roundings) == (4, (), ())
             assert target.leaves() == {**want, **lower}
             (record,) = await asyncio.to_thread(Records(tmp_path).audit.records)

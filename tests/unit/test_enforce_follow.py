@@ -12,9 +12,10 @@ import pytest
 
 from telemetryd.enforce.device import Device, Traits
 from telemetryd.enforce.diff import apply, diff
-from telemetryd.enforce.follow import HOLD_S, Follower, Phase, Step
+from telemetryd.enforce.follow import HOLD_S, Follower, Phase, Step, TakenBackError
 from telemetryd.enforce.guard import Judgement, Verdict
 from telemetryd.enforce.guards import DeviceGuard, QueueCount, QueueGuard
+from telemetryd.enforce.limits import Limits
 from telemetryd.enforce.names import Value, ours
 from telemetryd.enforce.records import Reason, Records
 from telemetryd.enforce.shadow import MOST, Followed, Shadow
@@ -49,11 +50,12 @@ class Guarding:
 class Case:
     """A gateway with a device that can fail, decisions for it, and a clock."""
 
-    def __init__(self, path: Path, *, in_shadow: bool = False) -> None:
+    def __init__(self, path: Path, *, in_shadow: bool = False, limits: Limits | None = None) -> None:
         self.records, self.shadow = Records(path / "enforce"), Shadow(path / "enforce")
         self.device = FaultyDevice("GW1", dict(FOREIGN), TRAITS)
         self.guard, self.now_s, self.export_only = Guarding(), 0.0, False
         self.transactions: list[Mapping[str, Value]] = []
+        self.told: list[dict[str, Any]] = []
         planned = planner(path)
         self.baseline = planned.decide([], NIGHT).plans["GW1"]
         self.busy = planned.decide([demand(TAX, 300)], NIGHT).plans["GW1"]
@@ -65,6 +67,7 @@ class Case:
             admit=self.admit,
             restructure=self.restructure,
             guards=[self.guard],
+            limits=limits,
             clock=lambda: self.now_s,
         )
 
@@ -72,8 +75,11 @@ class Case:
         if self.export_only:
             raise TelemetrydError("export only, nobody has proven it")
 
-    async def restructure(self, device: Device, leaves: Mapping[str, Value], reason: Reason) -> None:
+    async def restructure(self, device: Device, leaves: Mapping[str, Value], reason: Reason, **more: Any) -> None:
         self.transactions.append(leaves)
+        self.told.append(more)
+        if self.guard.says is not Verdict.OK:
+            raise TakenBackError(f"{more['guards'][0].name} says so")
         have = dict((await device.read()).config)
         await device.write(diff(have, leaves).writes)
 
@@ -248,3 +254,72 @@ def test_protected_queues_and_the_device_itself_are_guarded(tmp_path: Path) -> N
     assert run_quickly(reach.judge()).verdict is Verdict.OK
     device.faults[("read", device.calls["read"])] = "unreachable"
     assert run_quickly(reach.judge()).verdict is Verdict.HURT
+
+
+def rates(leaves: Mapping[str, Value]) -> dict[str, int]:
+    return {path: v for path, v in leaves.items() if path.endswith(("/cir", "/pir")) and isinstance(v, int)}
+
+
+def test_demand_changes_rates_by_steps_and_the_calendar_at_once(tmp_path: Path) -> None:
+    """No rate by more than its part a period, children never above their parent; a schedule does not wait."""
+    case = Case(tmp_path, limits=Limits(change_percent=50))
+    case.step(case.busy)
+    have, steps = rates(case.there), 0
+    assert have == rates(case.baseline.leaves)
+    while have != rates(case.busy.leaves):
+        assert case.step(case.busy), case.follower.trouble
+        now = rates(case.there)
+        assert all(abs(now[path] - old) <= 0.5 * max(now[path], old) for path, old in have.items())
+        plan = case.follower.in_force
+        assert plan is not None
+        assert rates(plan.leaves) == now
+        for port in plan.ports:
+            for node in port.nodes:
+                below = [one for one in port.nodes if one.names and one.names[:-1] == node.names]
+                assert sum(one.rate_bps for one in below) <= node.rate_bps <= node.ceiling_bps
+        have, steps = now, steps + 1
+    assert steps == 3  # 20 Mbit/s to 86 Mbit/s, doubled at most
+    assert not case.step(case.busy)
+    back = Step(case.baseline, case.baseline.leaves, REASON, is_calendar=True)
+    assert run_quickly(case.follower.step(back))
+    assert rates(case.there) == rates(case.baseline.leaves)
+
+
+def test_what_limits_refuse_is_said(tmp_path: Path) -> None:
+    """A rate that cannot move by one step of the device, and a protected class that would lose what it shall keep."""
+    case = Case(tmp_path, limits=Limits(change_percent=1))
+    case.step(case.busy)
+    least = next(one for one in case.busy.ports[0].nodes if one.names == ("edu", "_rest"))
+    assert least.rate_bps == 64_000  # who demands nothing keeps what no rate falls below
+    cir = f"{least.path}/two-rate-three-color/config/cir"
+    further = replace(case.baseline, leaves=case.baseline.leaves | {cir: 72_000})
+    count = len(case.device.sets)
+    assert not case.step(further)
+    assert (case.follower.phase, len(case.device.sets)) == (Phase.TROUBLED, count)
+    assert "would change by 11 %" in case.follower.name_of_trouble()
+    kept = next(one for one in case.busy.ports[0].nodes if one.names == ("protected",))
+    lower = replace(
+        case.baseline, leaves=case.baseline.leaves | {f"{kept.path}/two-rate-three-color/config/cir": 72_000}
+    )
+    assert not case.step(lower, is_scheduled=True)
+    assert "is of a protected class" in case.follower.name_of_trouble()
+    assert len(case.device.sets) == count
+
+
+def test_a_transaction_is_judged_and_a_gateway_left_alone_after_one_that_hurt(tmp_path: Path) -> None:
+    """The guards of the gateway judge it, protected classes are named; after a rollback it is held for a while."""
+    case = Case(tmp_path)
+    case.guard.says = Verdict.CANNOT_TELL
+    assert not case.step(case.busy)
+    assert (case.follower.phase, case.there, case.follower.rolled_back) == (Phase.HELD, {}, 1)
+    assert "told says so" in case.follower.trouble
+    (told,) = case.told
+    assert [one.name for one in told["guards"]] == ["told"]
+    assert set(told["protected"].values()) == {1_000_000}
+    case.guard.says = Verdict.OK
+    case.now_s += HOLD_S - 1
+    assert not case.step(case.busy)
+    assert len(case.transactions) == 1
+    case.now_s += 1
+    assert case.step(case.busy)
+    assert case.there == ours(case.baseline.leaves)

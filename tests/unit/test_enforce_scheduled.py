@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ class Case:
             clock=lambda: self.now_s,
         )
 
-    async def restructure(self, device: Device, leaves: Mapping[str, Value], reason: Reason) -> None:
+    async def restructure(self, device: Device, leaves: Mapping[str, Value], reason: Reason, **more: Any) -> None:
         if self.refusal:
             raise TelemetrydError(self.refusal)
         self.written.append((device.name, leaves))

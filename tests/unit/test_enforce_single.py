@@ -8,6 +8,7 @@ import pytest
 
 from telemetryd.enforce.device import LostError, RefusedError, Traits
 from telemetryd.enforce.journal import Journal
+from telemetryd.enforce.limits import LimitError, Limits
 from telemetryd.enforce.records import BusyError, FrozenError, Reason, Records
 from telemetryd.enforce.single import StaleError, Written, write_leaves
 from telemetryd.errors import InputError, TelemetrydError
@@ -21,7 +22,9 @@ REASON = Reason("control loop", policy="v1", demand="2026-11-26T21:00:10Z", who=
 
 
 def write(device: FaultyDevice, leaves: dict[str, int], records: Records, age_s: float = 1.0, **more: bool) -> Written:
-    return run_quickly(write_leaves(device, leaves, records=records, reason=REASON, telemetry_age_s=age_s, **more))
+    return run_quickly(
+        write_leaves(device, leaves, records=records, reason=REASON, telemetry_age_s=age_s, limits=None, **more)
+    )
 
 
 def test_rates_are_written_in_one_set_and_audited(tmp_path: Path) -> None:
@@ -85,3 +88,39 @@ def test_it_is_refused_while_it_must_not_be(tmp_path: Path) -> None:
             write(device, {path: 1}, records)
     assert device.sets == []
     assert write(device, {CIR: 1}, records, age_s=90.0, is_scheduled=True).writes
+
+
+@pytest.mark.parametrize("is_scheduled", [False, True])
+def test_limits_refuse_before_anything_is_written(tmp_path: Path, is_scheduled: bool) -> None:
+    """No rate crosses the least one, no protected class loses its own; a schedule alone goes beyond a part a period."""
+    records = Records(tmp_path)
+    device = FaultyDevice("GW1", {CIR: 8_000_000, PIR: 9_000_000}, GATEWAY)
+
+    def change(bps: int, protected: dict[str, int] | None = None) -> Written:
+        return run_quickly(
+            write_leaves(
+                device,
+                {CIR: bps},
+                records=records,
+                reason=REASON,
+                telemetry_age_s=1.0,
+                limits=Limits(change_percent=50),
+                protected=protected,
+                is_scheduled=is_scheduled,
+            )
+        )
+
+    with pytest.raises(LimitError, match=r"GW1: .*cir would fall to 56 kbit/s, below 64 kbit/s"):
+        change(56_000)
+    with pytest.raises(LimitError, match="is of a protected class, and would fall from 8 Mbit/s to 5 Mbit/s"):
+        change(5_000_000, {OWN: 6_000_000})
+    assert device.sets == []
+    assert change(6_000_000, {OWN: 6_000_000}).writes
+    if is_scheduled:
+        assert change(1_000_000).writes
+    else:
+        with pytest.raises(LimitError, match="would change by 83 %"):
+            change(1_000_000)
+        assert change(3_000_000).writes
+    device.config[CIR] = 8_000
+    assert change(12_000).writes  # it was below before

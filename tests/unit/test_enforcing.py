@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ class Access:
     async def admit(self, device: Device) -> None:
         return
 
-    async def restructure(self, device: Device, leaves: Mapping[str, Value], reason: Reason) -> None:
+    async def restructure(self, device: Device, leaves: Mapping[str, Value], reason: Reason, **more: Any) -> None:
         await device.write(diff(dict((await device.read()).config), leaves).writes)
 
     def guards(self, device: Device) -> Sequence[Guard]:
