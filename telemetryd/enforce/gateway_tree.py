@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from telemetryd.enforce.intent import ClassIntent, PortIntent
@@ -134,6 +134,9 @@ def grow(port: PortIntent, step_bps: int, least_bps: int) -> TreeNode:
     if root.need_bps > port.capacity_bps - port.capacity_bps // OWN_SHARE:
         _needs(root, step_bps, least_bps, least_bps)
     if root.need_bps > port.capacity_bps:
+        root = _tree(_with_room(port, root.need_bps - port.capacity_bps, step_bps))
+        _needs(root, step_bps, least_bps, least_bps)
+    if root.need_bps > port.capacity_bps:
         raise InputError(
             f"{port.interface} {port.direction}: its classes need {root.need_bps} bit/s, the port has "
             f"{port.capacity_bps} - lower guarantees, or name fewer classes"
@@ -142,6 +145,22 @@ def grow(port: PortIntent, step_bps: int, least_bps: int) -> TreeNode:
     own_bps = min(root.rate_bps // OWN_SHARE, root.rate_bps - root.need_bps)
     _divide(root, step_bps, least_bps, own_bps)
     return root
+
+
+def _with_room(port: PortIntent, over_bps: int, step_bps: int) -> PortIntent:
+    """Let protected classes promise less by what is missing: whatever their rate, they are served before all others.
+
+    Else one that demands the whole port would leave nothing of it for the least rates of others, and no plan at all.
+    """
+    total = sum(one.promise_bps for one in port.classes if one.is_protected)
+    if not total:
+        return port
+
+    def cut(one: ClassIntent) -> ClassIntent:
+        part = -(-over_bps * one.promise_bps // total) + step_bps
+        return replace(one, promise_bps=max(0, one.promise_bps - part)) if one.is_protected else one
+
+    return replace(port, classes=tuple(map(cut, port.classes)))
 
 
 def _tree(port: PortIntent) -> TreeNode:

@@ -297,6 +297,25 @@ def test_one_changed_rate_is_one_leaf() -> None:
     assert changed == [("cir", -2 * M), ("cir", 2 * M)]
 
 
+@pytest.mark.parametrize("demand_bps", [60 * M, 100 * M - 1000, 100 * M])
+def test_a_protected_class_may_demand_the_whole_port(demand_bps: int) -> None:
+    """It keeps all but what the others need at least; guarantees beside it stay whole."""
+    protected = (("protected", "protected"), ("application", "dns"))
+    dns = ClassIntent("protected/-/dns", 0, True, demand_bps, demand_bps, demand_bps, 100 * M, levels=protected)
+    levels = (("department", "hrss"), ("application", "exam"))
+    left = 100 * M - demand_bps
+    exam = ClassIntent("hrss/exam", 1, False, 50 * M, left, left, 90 * M, levels=levels)
+    inner = (
+        InnerIntent(("protected",), 0, 100 * M, levels=protected[:1]),
+        InnerIntent(("hrss",), 1, 100 * M, levels=levels[:1]),
+    )
+    (port,) = plan(PortIntent("eth1", "out", 100 * M, (dns, exam), inner)).ports
+    rates = {node.names: node.rate_bps for node in port.nodes if node.queue}
+    assert rates["protected", "dns"] >= demand_bps - 100_000
+    assert rates["hrss", "exam"] >= left
+    assert sum(rates.values()) <= 100 * M
+
+
 def test_more_than_fits_is_refused() -> None:
     """Promises above the port, and more classes than the gateway takes."""
     levels = (("department", "hrss"), ("application", "exam"))
