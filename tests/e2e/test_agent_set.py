@@ -10,6 +10,8 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,12 @@ def until(condition: Callable[[], bool]) -> None:
 
 def test_the_kernel_follows(name: str, tmp_path: Path) -> None:
     """Set, changed, rolled back, killed and started again, unplugged and plugged in, taken off."""
+    # gRPC's threads stay in the namespace in which its first one began: this test and the others must not share them.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        pool.submit(follow, name, tmp_path).result()
+
+
+def follow(name: str, tmp_path: Path) -> None:
     options = ("--insecure", "--qos", "kernel", "--allow-set", "--state-dir", str(tmp_path))
     with AgentProcess(*options) as agent, peers.Client(agent.port) as client:
         client.set(replace={"/qos": tree()})
