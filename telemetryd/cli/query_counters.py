@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 OnlyDevice = Annotated[list[str] | None, typer.Option("--device", help="Only this one (repeatable).")]
 OnlyInterface = Annotated[list[str] | None, typer.Option("--interface", help="Only this one (repeatable).")]
+OnlyLink = Annotated[list[str] | None, typer.Option("--link", help="Only this link or group (repeatable).")]
+OnlySide = Annotated[list[str] | None, typer.Option("--direction", help="Only in, or out.")]
 Bucket = Annotated[str | None, typer.Option("--bucket", help="Width such as 10s, 5min; none: the whole.")]
 
 
@@ -127,8 +129,8 @@ def components(
 
 def demands(
     store: StorePath = None,
-    link: Annotated[list[str] | None, typer.Option("--link", help="Only this link or group (repeatable).")] = None,
-    direction: Annotated[list[str] | None, typer.Option("--direction", help="Only in, or out.")] = None,
+    link: OnlyLink = None,
+    direction: OnlySide = None,
     department: Annotated[list[str] | None, typer.Option("--department", help="Only this one (repeatable).")] = None,
     application: Annotated[list[str] | None, typer.Option("--application", help="Only this one (repeatable).")] = None,
     bucket: Bucket = None,
@@ -167,8 +169,8 @@ def demands(
 
 def enforcements(
     store: StorePath = None,
-    link: Annotated[list[str] | None, typer.Option("--link", help="Only this link or group (repeatable).")] = None,
-    direction: Annotated[list[str] | None, typer.Option("--direction", help="Only in, or out.")] = None,
+    link: OnlyLink = None,
+    direction: OnlySide = None,
     node: Annotated[
         list[str] | None, typer.Option("--node", help="Only this class, such as tax/filing (repeatable).")
     ] = None,

@@ -21,14 +21,14 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from telemetryd.enforce.names import Value
-from telemetryd.enforce.records import Reason, now, value_of
+from telemetryd.enforce.records import BusyError, Reason, now, value_of
 from telemetryd.errors import InputError, TelemetrydError
 from telemetryd.observe.chain import sync_directory
 
@@ -257,6 +257,22 @@ def open_transactions(directory: Path) -> list[History]:
         If one cannot be read.
     """
     return [found for path in sorted(directory.glob("*.jsonl")) if (found := read_journal(path)) is not None]
+
+
+def require_ended(directory: Path, devices: Collection[str]) -> None:
+    """Refuse devices that an open transaction is still to bring to its end.
+
+    Raises
+    ------
+    BusyError
+        If it has one of them.
+    TelemetrydError
+        If one cannot be read.
+    """
+    for history in open_transactions(directory):
+        both = [name for name in devices if name in history.devices and not history.has_ended]
+        if both:
+            raise BusyError(f"{both[0]}: transaction {history.id} has not ended - telemetryd enforce recover")
 
 
 def ended_transactions(directory: Path, most: int = 0) -> list[History]:

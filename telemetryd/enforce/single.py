@@ -15,10 +15,10 @@ from typing import Any, Final
 
 from telemetryd.enforce.device import Device, LostError, RefusedError
 from telemetryd.enforce.diff import Write
-from telemetryd.enforce.journal import open_transactions
+from telemetryd.enforce.journal import require_ended
 from telemetryd.enforce.limits import LimitError, Limits, exceeded, without_percent
 from telemetryd.enforce.names import OURS, Leaves
-from telemetryd.enforce.records import BusyError, Reason, Records, holding, rows_of
+from telemetryd.enforce.records import Reason, Records, holding, rows_of
 from telemetryd.enforce.verify import Mismatch, compare
 from telemetryd.errors import InputError, TelemetrydError
 
@@ -115,7 +115,7 @@ async def write_leaves(
     await asyncio.to_thread(records.require_thawed)
     began_s = time.monotonic()
     async with holding(records, [device.name]):
-        await asyncio.to_thread(_require_ended, records, device.name)
+        await asyncio.to_thread(require_ended, records.transactions, [device.name])
         before = (await device.read_leaves(leaves)).config
         for path in leaves:
             if path not in before:
@@ -153,12 +153,6 @@ async def write_leaves(
             await note("written")
             await asyncio.to_thread(records.intend_leaves, device.name, leaves)
     return Written(tuple(writes), found.mismatches, found.roundings, time.monotonic() - began_s)
-
-
-def _require_ended(records: Records, device: str) -> None:
-    for one in open_transactions(records.transactions):
-        if device in one.devices and not one.has_ended:
-            raise BusyError(f"{device}: transaction {one.id} has not ended - telemetryd enforce recover")
 
 
 def _require_changeable(device: Device, leaves: Leaves) -> None:

@@ -23,12 +23,12 @@ from typing import Final
 from telemetryd.enforce.device import CommitTimer, LostError, Reading, RefusedError
 from telemetryd.enforce.finish import keep_confirmed, note_outcome, note_planned
 from telemetryd.enforce.guard import Judgement, Verdict
-from telemetryd.enforce.journal import Journal, Planned, open_transactions
+from telemetryd.enforce.journal import Journal, Planned, require_ended
 from telemetryd.enforce.limits import LimitError, Limits, exceeded, over_budget
 from telemetryd.enforce.measure import Measurement
 from telemetryd.enforce.names import Value
 from telemetryd.enforce.prepare import Prepared, apply_fast, in_order
-from telemetryd.enforce.records import BusyError, Reason, Records, holding
+from telemetryd.enforce.records import Reason, Records, holding
 from telemetryd.enforce.settle import Settled, settle
 from telemetryd.enforce.verify import Compared, compare
 from telemetryd.errors import TelemetrydError
@@ -184,10 +184,7 @@ class Transaction:
         """Refuse what must not be done."""
         if not self._options.ignores_freeze:
             self._records.require_thawed()
-        for history in open_transactions(self._records.transactions):
-            both = [name for name in self._prepared if name in history.devices and not history.has_ended]
-            if both:
-                raise BusyError(f"{both[0]}: transaction {history.id} has not ended - telemetryd enforce recover")
+        require_ended(self._records.transactions, self._prepared)
         limits = self._options.limits
         wrong: list[str] = []
         sets: dict[str, int] = {}
