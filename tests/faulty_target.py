@@ -15,13 +15,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
-import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 import grpc.aio
 
@@ -31,11 +29,11 @@ from telemetryd.enforce.names import Value
 from telemetryd.enforce.reading import read_notifications
 from telemetryd.ingest.gnmi.path import elems_of, parse, text_of, to_proto
 from telemetryd.proto import gnmi_ext_pb2, gnmi_pb2
+from tests.commanded import Commanded
 from tests.enforce_case import FOREIGN, as_json, dangling
 from tests.faulty_device import FaultyDevice
 from tests.gnmi_server import GrpcioTarget
 
-DEADLINE_S = 60
 HURRY = 40.0
 Context = Any
 
@@ -215,48 +213,19 @@ def obey(targets: list[FaultyTarget], command: dict[str, Any]) -> Any:
     return None
 
 
-class FaultyTargets:
+class FaultyTargets(Commanded):
     """The process; a context manager that leaves none behind."""
 
     def __init__(self, count: int) -> None:
-        self.ports: list[int] = []
-        self._command = [sys.executable, "-m", "tests.faulty_target", str(count)]
-
-    def __enter__(self) -> Self:
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, text=True)
-        try:
-            self.ports = self._answer()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._process.kill()
-        self._process.communicate()
+        super().__init__("tests.faulty_target", str(count))
 
     def tell(self, do: str, target: int, **more: Any) -> Any:
         """Give a command; return the answer."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"do": do, "target": target, **more}) + "\n")
-        self._process.stdin.flush()
-        return self._answer()
+        return self.command(json.dumps({"do": do, "target": target, **more}))
 
     def config(self, target: int) -> dict[str, Value]:
         """Return what a target has."""
         return {p: tuple(v) if isinstance(v, list) else v for p, v in self.tell("config", target).items()}
-
-    def _answer(self) -> Any:
-        assert self._process.stdout is not None
-        late = threading.Timer(DEADLINE_S, self._process.kill)
-        late.start()
-        try:
-            line = self._process.stdout.readline()
-        finally:
-            late.cancel()
-        assert line, "the targets have ended, or did not answer in time"
-        return json.loads(line)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
-import threading
 import time
-from typing import Any, Self
+from typing import Any
 
 from telemetryd.agent.config_source import ConfigSource
 from telemetryd.agent.realise import NoKernel
@@ -28,8 +26,8 @@ from telemetryd.agent.server import AgentServer
 from telemetryd.agent.simulated import SimulatedInterfaces
 from telemetryd.agent.source import Source
 from telemetryd.observe import log
+from tests.commanded import Commanded
 
-DEADLINE_S = 60
 #: Where they listen: whoever connects to them does so from 127.0.0.1, and takes no port that one of them is to have again.
 HOST = "127.0.0.2"
 
@@ -99,7 +97,7 @@ def say(answer: Any) -> None:
     print(json.dumps(answer), flush=True)
 
 
-class Fleet:
+class Fleet(Commanded):
     """The process; a context manager that leaves none behind.
 
     Attributes
@@ -113,62 +111,24 @@ class Fleet:
     """
 
     def __init__(self, targets: int, interfaces: int, *, can_be_set: bool = False) -> None:
-        self.ports: list[int] = []
         self.interfaces = interfaces
         self.up_ns = [time.time_ns()]
         options = [*map(str, (targets, interfaces, self.up_ns[0])), *(["set"] if can_be_set else [])]
-        self._command = [sys.executable, "-m", "tests.gnmi_fleet", *options]
-
-    def __enter__(self) -> Self:
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, text=True)
-        try:
-            self.ports = self._answer()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-    @property
-    def pid(self) -> int:
-        """Of the process."""
-        return self._process.pid
+        super().__init__("tests.gnmi_fleet", *options)
 
     def kill(self, targets: int) -> None:
         """Cut off the first so many targets."""
-        assert self._tell(f"kill {targets}") == targets
+        assert self.command(f"kill {targets}") == targets
 
     def revive(self) -> None:
         """Bring back those that were killed last."""
         self.up_ns.append(time.time_ns())
-        self._tell(f"revive {self.up_ns[-1]}")
+        self.command(f"revive {self.up_ns[-1]}")
 
     def state(self) -> list[dict[str, int]]:
         """Return what each target has sent."""
-        found: list[dict[str, int]] = self._tell("state")
+        found: list[dict[str, int]] = self.command("state")
         return found
-
-    def _tell(self, command: str) -> Any:
-        """Give a command; return the answer."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{command}\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> Any:
-        assert self._process.stdout is not None
-        late = threading.Timer(DEADLINE_S, self._process.kill)
-        late.start()
-        try:
-            line = self._process.stdout.readline()
-        finally:
-            late.cancel()
-        assert line, "the fleet has ended, or did not answer in time"
-        return json.loads(line)
 
 
 if __name__ == "__main__":
